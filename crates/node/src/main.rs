@@ -1,0 +1,2 @@
+//! The program meridian.
+fn main() {}

@@ -1,0 +1,41 @@
+//! Points in time.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Nanoseconds since 1970-01-01 00:00:00 UTC, without leap seconds (POSIX time).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// Later than any time that occurs.
+    pub const FAR_FUTURE: Self = Self(u64::MAX);
+    /// Nanoseconds in a second.
+    pub const SECOND: u64 = 1_000_000_000;
+    /// Nanoseconds in a day.
+    pub const DAY: u64 = 86_400 * Self::SECOND;
+
+    /// This much later, or [`Self::FAR_FUTURE`].
+    #[must_use]
+    pub fn plus_ns(self, nanoseconds: u64) -> Self {
+        Self(self.0.saturating_add(nanoseconds))
+    }
+
+    /// The end of this UTC day: the midnight that follows.
+    #[must_use]
+    pub fn end_of_day(self) -> Self {
+        Self((self.0 / Self::DAY + 1).saturating_mul(Self::DAY))
+    }
+
+    /// Nanoseconds from `earlier` to this, 0 if it isn't earlier.
+    pub fn since_ns(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
