@@ -1,1 +1,6 @@
-//! Placeholder of the skeleton commit.
+//! REST and WebSocket: order entry, authentication, limits, queries and streams.
+//!
+//! The gateway is stateless but for what it can make again: a [`handle::CoreHandle`] takes its commands, a
+//! [`handle::History`] gives it the past. It never writes to a disk and never holds a lock that the core waits for.
+
+pub mod handle;

@@ -1,0 +1,182 @@
+//! How the gateway reaches the core and the event log: two traits that the node implements.
+//!
+//! ```text
+//!  REST, WebSocket ── Command ──> CoreHandle ──> queue ──> core thread
+//!        ^                                                    │
+//!        └──────────── Applied (batch, index) ────────────────┘
+//!        ^
+//!        └── whole batches of the past ── History <── event log on disk
+//! ```
+//!
+//! Nothing here waits for a disk or a lock that the core holds: `submit` either takes a command at once or says why not.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use types::{AppliedBatch, Command, Epoch, Event, GroupId, Incarnation, Position, Sequence, Timestamp};
+
+/// The core, as the gateway sees it.
+pub trait CoreHandle: Send + Sync + 'static {
+    /// Hands a command over. Never blocks. Cancels have room of their own in the queue.
+    fn submit(&self, command: Command) -> Result<Pending, SubmitError>;
+
+    /// How the core is doing. A few atomic loads.
+    fn status(&self) -> CoreStatus;
+
+    /// The node's UTC clock.
+    fn now(&self) -> Timestamp;
+}
+
+/// The answer that is under way. Dropped by the core without one: the outcome is unknown.
+pub type Pending = oneshot::Receiver<Applied>;
+
+/// A committed and applied command: which of its batch's.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// The batch, shared with everybody else who waits for one of its commands.
+    pub batch: Arc<AppliedBatch>,
+    /// The command's index in the batch.
+    pub index: usize,
+}
+
+impl Applied {
+    /// Where the command was sequenced.
+    pub fn position(&self) -> Position {
+        let index = u32::try_from(self.index).expect("a batch has at most BATCH_COMMANDS_MAX commands");
+        self.batch.header.position(index)
+    }
+
+    /// The events of the command. The first one is its answer.
+    pub fn events(&self) -> &[Event] {
+        self.batch.events_of(self.index)
+    }
+
+    /// When the gateway read the command's first byte.
+    pub fn received_at(&self) -> Timestamp {
+        self.batch.commands[self.index].received_at
+    }
+}
+
+/// Why a command was not taken. It was not sequenced and never will be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The queue is full.
+    #[error("the core's queue is full")]
+    Busy {
+        /// When it is worth trying again.
+        retry_after_ms: u64,
+    },
+    /// The node takes no commands.
+    #[error("{0}")]
+    NotAccepting(NotAccepting),
+}
+
+/// Why the node takes no commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAccepting {
+    /// It still recovers what the journal holds.
+    Starting,
+    /// It is on its way down.
+    Stopping,
+    /// It does not lead its group.
+    NotLeader,
+    /// The journal's disk has no room left.
+    DiskFull,
+    /// A write or sync of the journal failed.
+    DiskFailed,
+    /// Its clock left its bound.
+    ClockUnsure,
+    /// Its state differs from what a replay of the journal gives; the evidence is kept.
+    StateDiverged,
+}
+
+impl NotAccepting {
+    /// Every reason.
+    pub const ALL: [Self; 7] = [
+        Self::Starting,
+        Self::Stopping,
+        Self::NotLeader,
+        Self::DiskFull,
+        Self::DiskFailed,
+        Self::ClockUnsure,
+        Self::StateDiverged,
+    ];
+
+    /// The reason as one sentence.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Starting => "The node is starting: it still recovers what its journal holds.",
+            Self::Stopping => "The node is stopping and takes no more requests.",
+            Self::NotLeader => "This node does not lead its group.",
+            Self::DiskFull => "The disk of the journal is full; nothing is taken that could not be made durable.",
+            Self::DiskFailed => {
+                "A write or sync of the journal failed; nothing is taken that could not be made durable."
+            }
+            Self::ClockUnsure => "The node's clock is out of its bound, so it stamps nothing.",
+            Self::StateDiverged => {
+                "The node's state differs from a replay of its journal; it stopped and keeps the evidence."
+            }
+        }
+    }
+}
+
+impl fmt::Display for NotAccepting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.sentence())
+    }
+}
+
+/// How the core is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CoreStatus {
+    /// Whether it takes commands, and why not.
+    pub accepting: Result<(), NotAccepting>,
+    /// Its group.
+    pub group: GroupId,
+    /// Which life of the group.
+    pub incarnation: Incarnation,
+    /// The epoch in which it sequences.
+    pub epoch: Epoch,
+    /// The last sequence that it has applied (0: none).
+    pub last_applied: Sequence,
+    /// How many commands wait in its queue.
+    pub queued_count: usize,
+    /// By how much its clock may be off UTC, in nanoseconds.
+    pub clock_error_bound_ns: u64,
+}
+
+/// The event log: whole batches of the past, in sequence.
+pub trait History: Send + Sync + 'static {
+    /// The oldest sequence that is kept (the horizon); 1 if nothing was retired yet.
+    fn first(&self) -> Sequence;
+
+    /// The newest sequence that can be read (0: none).
+    fn last(&self) -> Sequence;
+
+    /// Whole batches in sequence of about `bytes_max` bytes together, at least one unless `from` lies behind `last`;
+    /// the first one contains `from`. Blocks on the disk unless [`Self::is_recent`] says otherwise.
+    fn read(&self, from: Sequence, bytes_max: usize) -> Result<Vec<Arc<AppliedBatch>>, HistoryError>;
+
+    /// True if `read` would answer from memory.
+    fn is_recent(&self, from: Sequence) -> bool;
+}
+
+/// Why the past could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HistoryError {
+    /// It is no longer kept.
+    #[error("read the event log: sequence {wanted} was retired, the oldest kept one is {first}")]
+    Retired {
+        /// What was asked for.
+        wanted: Sequence,
+        /// What is kept.
+        first: Sequence,
+    },
+    /// The part is being made again from the journal; try later.
+    #[error("read the event log: it is being rebuilt from the journal")]
+    Rebuilding,
+    /// The disk said no.
+    #[error("read the event log: {0}")]
+    Io(String),
+}
