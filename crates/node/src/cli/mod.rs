@@ -1,0 +1,84 @@
+//! The command line. Each command is a struct of arguments with a `run`; this file only lists them.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A trading platform that a team can run itself. Without a command it runs the demo.
+#[derive(Debug, Parser)]
+#[command(name = "meridian", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    demo: DemoArguments,
+}
+
+/// What the program can be asked.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a simulated market on this machine's loopback address.
+    Demo(DemoArguments),
+    /// Make the data folder of a new cluster and its first admin key.
+    Init(InitArguments),
+    /// Run a node.
+    Run(RunArguments),
+    /// Show the configuration that a node runs with.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArguments {
+    /// The demo's data folder.
+    #[arg(long, default_value = "meridian-data")]
+    pub data: PathBuf,
+}
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+pub struct InitArguments {
+    /// The data folder to make.
+    #[arg(long)]
+    pub data: PathBuf,
+    /// The cluster's name, 1 to 32 of [a-z0-9-]; a random one if not given.
+    #[arg(long)]
+    pub cluster_id: Option<String>,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// The configuration file; `meridian config print-default` prints one to start from.
+    #[arg(long)]
+    pub config: PathBuf,
+}
+
+/// What `config` can be asked.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print the default configuration with comments.
+    PrintDefault,
+}
+
+/// Parses the command line, runs the command, and says what went wrong.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command.unwrap_or(Command::Demo(arguments.demo)) {
+        Command::Demo(_) | Command::Init(_) | Command::Run(_) | Command::Config { .. } => {
+            Err(anyhow::anyhow!("this build has no nodes yet"))
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let error: anyhow::Error = error;
+            eprintln!("meridian: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The program `meridian`: disk, sockets, clock, threads, wiring and command line around the crates that know nothing
+//! of them.
+//!
+//! ```text
+//!  listeners ── gateway ── commands ──> core thread ── batches ──> publisher ──> event log, views, streams
+//!                                          │ append, fdatasync
+//!                                        journal ── closed segments ──> snapshots ──> retirement
+//! ```
+//!
+//! Each arrow is a bounded queue or a file. Nothing to the right of the core can make it wait.
+
+pub mod cli;
+pub mod core;
+pub mod event_log;
+pub mod journal;
+pub mod snapshots;

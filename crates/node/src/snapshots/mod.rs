@@ -1,0 +1,1 @@
+//! Snapshots: made from the journal in the background and checked against the live hash.
