@@ -1,2 +1,55 @@
-//! Project commands.
-fn main() {}
+//! The project's own commands. `cargo xtask check` runs every check and changes nothing; `cargo xtask test` runs every
+//! test; both end with a summary. CI calls only those two.
+
+mod check;
+mod faults;
+mod fuzz;
+mod run;
+mod summary;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  check [NAME...]      every check, or those named: format, edges, text, links, licences, clippy, docs
+  test                 every test of the workspace
+  faults kill          kill the node at random moments under load, and check what it promised
+  faults power-loss    the same, losing what was not synced
+      [--rounds N] [--seed N] [--without-fdatasync]
+  fuzz [NAME...]       the fuzz targets, or those named (needs a nightly toolchain and cargo-fuzz)
+      [--seconds N]    for so long each";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Result<bool> {
+    let Some((command, rest)) = arguments.split_first() else {
+        println!("{USAGE}");
+        return Ok(true);
+    };
+    std::env::set_current_dir(run::root())?;
+    match command.as_str() {
+        "check" => check::run(rest),
+        "test" => test::run(rest),
+        "faults" => faults::run(rest),
+        "fuzz" => fuzz::run(rest),
+        "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            Ok(true)
+        }
+        other => bail!("there is no command {other:?}\n\n{USAGE}"),
+    }
+}
