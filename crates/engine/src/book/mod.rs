@@ -13,11 +13,16 @@
 //! A book knows nothing of money, orders' ids or time, does no I/O and never refuses: the exchange asks only for what is
 //! possible, and a request that isn't is a bug and panics. A handle is valid until its order has left the book.
 //!
-//! There are two: [`PlainBook`], small enough to be checked by reading it, and a fast one. They behave the same: the
+//! There are two: [`PlainBook`], small enough to be checked by reading it, and [`FastBook`]. They behave the same: the
 //! tests run one suite over both and compare them on seeded random flows.
 
+mod fast;
+mod ladder;
 mod plain;
+#[cfg(test)]
+mod tests;
 
+pub use fast::FastBook;
 pub use plain::PlainBook;
 
 use types::{AccountId, Price, Quantity, Side};
