@@ -232,6 +232,12 @@ pub fn check_record_body(info: &RecordInfo, body: &[u8]) -> Result<(), EventLogE
     Ok(())
 }
 
+/// The batch's header, which a record's body starts with. The body was checked before.
+pub fn peek_batch_header(body: &[u8]) -> Result<BatchHeader, EventLogError> {
+    let (header, _) = postcard::take_from_bytes(body).map_err(|_| EventLogError::Content)?;
+    Ok(header)
+}
+
 /// Reads a record's body.
 pub fn decode_record_body(info: &RecordInfo, body: &[u8]) -> Result<AppliedBatch, EventLogError> {
     check_record_body(info, body)?;
