@@ -4,3 +4,5 @@
 //! [`handle::History`] gives it the past. It never writes to a disk and never holds a lock that the core waits for.
 
 pub mod handle;
+pub mod past;
+pub mod view;
