@@ -4,3 +4,4 @@ pub mod errors;
 pub mod event_log;
 pub mod json;
 pub mod signing;
+pub mod ws;

@@ -34,7 +34,7 @@ pub use account::{AccountSlot, PrivateStream};
 pub use closed::{ClosedOrder, FilledSums};
 pub use levels::{Level, LevelChange, LevelChanges, LevelKey, LevelMap, Levels};
 pub use market::{BookSnapshot, BookUpdate, Market, TradeRecord};
-pub use queries::{Contents, FillRecord, Page, QueryError, closed_order, fills_page};
+pub use queries::{Contents, EndedOrder, FillRecord, Page, QueryError, closed_order, fills_page};
 pub use reference::Reference;
 pub use wake::{Bell, Listeners, MARKS_MAX};
 

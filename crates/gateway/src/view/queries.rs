@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use types::{
-    Account, AccountId, Balance, Event, FillId, InstrumentId, Key, KeyId, Order, OrderId, OrderTarget, Position,
-    Sequence, Side, Timestamp, Trade,
+    Account, AccountId, Balance, CloseReason, Event, FillId, InstrumentId, Key, KeyId, Order, OrderId, OrderTarget,
+    Position, Sequence, Side, Timestamp, Trade,
 };
 
 use super::account::PrivateStream;
@@ -36,6 +36,15 @@ pub struct FillRecord {
     pub trade: Trade,
     /// Which side of the trade it is: true for the maker's.
     pub is_maker: bool,
+}
+
+/// A closed order as it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndedOrder {
+    /// The order.
+    pub order: Order,
+    /// Why it came to its end, unless it was filled.
+    pub close_reason: Option<CloseReason>,
 }
 
 /// Why a query was not answered.
@@ -199,7 +208,7 @@ pub async fn closed_order(
     past: &Past,
     account: AccountId,
     target: &OrderTarget,
-) -> Result<Option<Order>, QueryError> {
+) -> Result<Option<EndedOrder>, QueryError> {
     let Some(found) = view.closed_order(account, target) else {
         return Ok(None);
     };
@@ -220,12 +229,18 @@ pub async fn closed_order(
         Ok(None) | Err(HistoryError::Retired { .. }) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let order = command.events().iter().find_map(|event| match (event, found.filled) {
-        (Event::OrderPlaced(order), Some(sums)) if is_meant(order) => Some(sums.complete(*order)),
-        (Event::OrderClosed { order, .. }, None) if is_meant(order) => Some(*order),
+    let ended = command.events().iter().find_map(|event| match (event, found.filled) {
+        (Event::OrderPlaced(order), Some(sums)) if is_meant(order) => Some(EndedOrder {
+            order: sums.complete(*order),
+            close_reason: None,
+        }),
+        (Event::OrderClosed { order, reason, .. }, None) if is_meant(order) => Some(EndedOrder {
+            order: *order,
+            close_reason: Some(*reason),
+        }),
         _ => None,
     });
-    Ok(order)
+    Ok(ended)
 }
 
 /// An account's fills before `before`, the newest first, as far back as the index reaches.

@@ -47,6 +47,9 @@ pub struct Problem {
     /// When, if it was sequenced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<Times>,
+    /// Where a stream can be resumed instead: the first position that is kept, or the last one before a fork.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_position: Option<Position>,
 }
 
 impl Problem {
@@ -68,6 +71,7 @@ impl Problem {
             position: None,
             durable_in: None,
             times: None,
+            kept_position: None,
         }
     }
 }
