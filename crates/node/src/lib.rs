@@ -14,3 +14,6 @@ pub mod core;
 pub mod event_log;
 pub mod journal;
 pub mod snapshots;
+
+#[cfg(test)]
+mod testing;

@@ -9,4 +9,5 @@ pub mod event_log;
 pub mod journal;
 pub mod json;
 pub mod signing;
+pub mod snapshot;
 pub mod ws;

@@ -1,0 +1,212 @@
+//! Snapshot files: written so that a name never stands for half a file, and believed only after a check.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use types::{ClusterId, GroupId, Incarnation, Sequence, StateMachine};
+use wire::snapshot::{
+    SNAPSHOT_HEADER_BYTES, SnapshotError, SnapshotHasher, SnapshotInfo, check_snapshot, decode_snapshot_header,
+    encode_snapshot_header,
+};
+
+/// How many snapshots are kept: the newest, and one to fall back to.
+pub const SNAPSHOTS_KEPT: usize = 2;
+
+/// The snapshots of one group in one folder.
+#[derive(Clone, Debug)]
+pub struct SnapshotFolder {
+    /// Where.
+    pub folder: PathBuf,
+    /// The cluster whose they must be.
+    pub cluster_id: ClusterId,
+    /// The group whose they must be.
+    pub group: GroupId,
+    /// The life of the group whose they must be.
+    pub incarnation: Incarnation,
+}
+
+/// Why a snapshot could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotFileError {
+    /// The disk said no.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// Which file or folder.
+        path: PathBuf,
+        /// What the disk said.
+        error: io::Error,
+    },
+    /// It is not what it should be.
+    #[error("{}: {reason}", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl SnapshotFolder {
+    /// All snapshots by name, the oldest first. Makes the folder if it is missing, and clears what was never finished.
+    pub fn list(&self) -> Result<Vec<PathBuf>, SnapshotFileError> {
+        let listed = || -> io::Result<Vec<PathBuf>> {
+            std::fs::create_dir_all(&self.folder)?;
+            let mut paths = Vec::new();
+            for entry in std::fs::read_dir(&self.folder)? {
+                let path = entry?.path();
+                match path.extension().and_then(|extension| extension.to_str()) {
+                    Some("snapshot") => paths.push(path),
+                    Some("unfinished") => std::fs::remove_file(&path)?,
+                    _ => {}
+                }
+            }
+            paths.sort();
+            Ok(paths)
+        };
+        listed().map_err(|error| failed(&self.folder, error))
+    }
+
+    /// The path of the snapshot that ends with a sequence.
+    pub fn path_of(&self, last: Sequence) -> PathBuf {
+        self.folder.join(format!("{:020}.snapshot", last.0))
+    }
+
+    /// The newest snapshot that is whole and of this group, as a state machine; none means to start from nothing.
+    /// Others are told of and set aside, so that none of them counts as one that is kept.
+    pub fn load_newest<M: StateMachine>(&self) -> Result<Option<(SnapshotInfo, M)>, SnapshotFileError> {
+        for path in self.list()?.into_iter().rev() {
+            match self.load(&path) {
+                Ok(loaded) => return Ok(Some(loaded)),
+                Err(error) => {
+                    tracing::error!(%error, "snapshot can't be used; falling back to an older one or to the journal");
+                    let aside = path.with_extension("damaged");
+                    std::fs::rename(&path, aside).map_err(|error| failed(&path, error))?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reads and checks a snapshot, its recomputed state hash too.
+    pub fn load<M: StateMachine>(&self, path: &Path) -> Result<(SnapshotInfo, M), SnapshotFileError> {
+        let bytes = std::fs::read(path).map_err(|error| failed(path, error))?;
+        let (info, state) = check_snapshot(&bytes).map_err(|error| damaged(path, error))?;
+        self.check_identity(path, &info)?;
+        let state = postcard::from_bytes(state).map_err(|error| damaged(path, error))?;
+        drop(bytes);
+        let machine = M::restore(state).map_err(|reason| damaged(path, reason))?;
+        if machine.recompute_state_hash() != info.state_hash || machine.state_hash() != info.state_hash {
+            return Err(damaged(path, "its state does not have the hash that its header says"));
+        }
+        Ok((info, machine))
+    }
+
+    /// Checks a snapshot's bytes without making a state of them.
+    pub fn check(&self, path: &Path) -> Result<SnapshotInfo, SnapshotFileError> {
+        let bytes = std::fs::read(path).map_err(|error| failed(path, error))?;
+        let (info, _) = check_snapshot(&bytes).map_err(|error| damaged(path, error))?;
+        self.check_identity(path, &info)?;
+        Ok(info)
+    }
+
+    /// Reads a snapshot's header alone.
+    pub fn header(&self, path: &Path) -> Result<SnapshotInfo, SnapshotFileError> {
+        let mut header = [0; SNAPSHOT_HEADER_BYTES];
+        let file = File::open(path).map_err(|error| failed(path, error))?;
+        file.read_exact_at(&mut header, 0)
+            .map_err(|_| damaged(path, SnapshotError::Length))?;
+        let info = decode_snapshot_header(&header).map_err(|error| damaged(path, error))?;
+        self.check_identity(path, &info)?;
+        Ok(info)
+    }
+
+    fn check_identity(&self, path: &Path, info: &SnapshotInfo) -> Result<(), SnapshotFileError> {
+        let own = info.cluster_id == self.cluster_id
+            && info.group == self.group
+            && info.incarnation == self.incarnation
+            && self.path_of(info.last_sequence).file_name() == path.file_name();
+        if own {
+            return Ok(());
+        }
+        Err(damaged(
+            path,
+            "it is of another cluster, group, incarnation or sequence",
+        ))
+    }
+
+    /// Writes a snapshot: to another name, synced, renamed, and the folder synced. `info.state_bytes` is filled in.
+    pub fn write<S: Serialize>(&self, mut info: SnapshotInfo, state: &S) -> Result<SnapshotInfo, SnapshotFileError> {
+        let path = self.path_of(info.last_sequence);
+        let unfinished = path.with_extension("unfinished");
+        std::fs::create_dir_all(&self.folder).map_err(|error| failed(&self.folder, error))?;
+        let mut write = || -> io::Result<()> {
+            let file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(&unfinished)?;
+            let mut out = Hashing {
+                inner: BufWriter::with_capacity(1 << 20, &file),
+                hasher: SnapshotHasher::default(),
+                bytes: 0,
+            };
+            out.inner.write_all(&[0; SNAPSHOT_HEADER_BYTES])?;
+            postcard::to_io(state, &mut out).map_err(io::Error::other)?;
+            info.state_bytes = out.bytes;
+            let header = encode_snapshot_header(&info);
+            out.inner.write_all(&out.hasher.finish(&header))?;
+            out.inner.flush()?;
+            drop(out.inner);
+            file.write_all_at(&header, 0)?;
+            file.sync_all()?;
+            std::fs::rename(&unfinished, &path)?;
+            File::open(&self.folder)?.sync_all()
+        };
+        write().map_err(|error| failed(&path, error))?;
+        Ok(info)
+    }
+
+    /// Deletes all but the newest [`SNAPSHOTS_KEPT`] and gives the headers of those, the oldest first.
+    pub fn prune(&self) -> Result<Vec<SnapshotInfo>, SnapshotFileError> {
+        let paths = self.list()?;
+        let (pruned, kept) = paths.split_at(paths.len().saturating_sub(SNAPSHOTS_KEPT));
+        for path in pruned {
+            std::fs::remove_file(path).map_err(|error| failed(path, error))?;
+        }
+        kept.iter().map(|path| self.header(path)).collect()
+    }
+}
+
+struct Hashing<W> {
+    inner: W,
+    hasher: SnapshotHasher,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.inner.write_all(bytes)?;
+        self.hasher.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+fn failed(path: &Path, error: io::Error) -> SnapshotFileError {
+    let path = path.to_owned();
+    SnapshotFileError::Io { path, error }
+}
+
+fn damaged(path: &Path, reason: impl ToString) -> SnapshotFileError {
+    SnapshotFileError::Damaged {
+        path: path.to_owned(),
+        reason: reason.to_string(),
+    }
+}

@@ -1,0 +1,196 @@
+//! A snapshot file's frame: a header, the state machine's state, and a BLAKE3 hash of both.
+//!
+//! ```text
+//!  header (192 bytes, little endian) | state (postcard) | BLAKE3 of state and header (32 bytes)
+//! ```
+//!
+//! A reader refuses a version that it doesn't know and falls back to an older snapshot or to the journal.
+
+use std::fmt;
+
+use types::{ClusterId, Epoch, GroupId, Incarnation, Sequence, Timestamp};
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// What every snapshot starts with.
+pub const SNAPSHOT_MAGIC: [u8; 8] = *b"MRDNSNAP";
+/// The version of this format and of the state in it.
+pub const SNAPSHOT_VERSION: u32 = 1;
+/// Bytes of the header.
+pub const SNAPSHOT_HEADER_BYTES: usize = size_of::<HeaderLayout>();
+/// Bytes of the hash at the end.
+pub const SNAPSHOT_HASH_BYTES: usize = 32;
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct HeaderLayout {
+    magic: [u8; 8],
+    version: U32,
+    group: U16,
+    cluster_id_length: u8,
+    reserved: u8,
+    cluster_id: [u8; 32],
+    incarnation: U32,
+    epoch: U32,
+    last_sequence: U64,
+    sequenced_at: U64,
+    log_index: U64,
+    term: U64,
+    chain: [u8; 32],
+    state_hash: U64,
+    state_bytes: U64,
+    unused: [u8; 52],
+    crc: U32,
+}
+
+const _: () = assert!(SNAPSHOT_HEADER_BYTES == 192);
+
+/// What a snapshot says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    /// The cluster.
+    pub cluster_id: ClusterId,
+    /// The group whose state it is.
+    pub group: GroupId,
+    /// The life of that group.
+    pub incarnation: Incarnation,
+    /// The epoch of the last batch.
+    pub epoch: Epoch,
+    /// The last sequence that was applied.
+    pub last_sequence: Sequence,
+    /// The stamp of the last batch.
+    pub sequenced_at: Timestamp,
+    /// The last batch's index in the replicated log.
+    pub log_index: u64,
+    /// The term of that index.
+    pub term: u64,
+    /// The journal's hash chain behind the last batch.
+    pub chain: [u8; 32],
+    /// The state's hash, recomputed from the whole state when the snapshot was made.
+    pub state_hash: u64,
+    /// Bytes of the state.
+    pub state_bytes: u64,
+}
+
+/// Why bytes are not a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotError {
+    /// They end too early, or go on for too long.
+    Length,
+    /// They don't start with the magic number.
+    Magic,
+    /// They are of another format version.
+    Version(u32),
+    /// A checksum or hash doesn't agree.
+    Checksum,
+    /// The checksum agrees, but the content can't be.
+    Content,
+}
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length => write!(f, "it does not have the length that it should have"),
+            Self::Magic => write!(f, "it does not start as a snapshot does"),
+            Self::Version(version) => write!(f, "it has format version {version}, not {SNAPSHOT_VERSION}"),
+            Self::Checksum => write!(f, "its checksum does not agree"),
+            Self::Content => write!(f, "its content can't be"),
+        }
+    }
+}
+
+impl std::error::Error for SnapshotError {}
+
+/// A snapshot's header.
+pub fn encode_snapshot_header(info: &SnapshotInfo) -> [u8; SNAPSHOT_HEADER_BYTES] {
+    let name = info.cluster_id.as_bytes();
+    let mut cluster_id = [0; 32];
+    cluster_id[..name.len()].copy_from_slice(name);
+    let mut layout = HeaderLayout {
+        magic: SNAPSHOT_MAGIC,
+        version: SNAPSHOT_VERSION.into(),
+        group: info.group.0.into(),
+        cluster_id_length: u8::try_from(name.len()).expect("a cluster id has at most 32 bytes"),
+        reserved: 0,
+        cluster_id,
+        incarnation: info.incarnation.0.into(),
+        epoch: info.epoch.0.into(),
+        last_sequence: info.last_sequence.0.into(),
+        sequenced_at: info.sequenced_at.0.into(),
+        log_index: info.log_index.into(),
+        term: info.term.into(),
+        chain: info.chain,
+        state_hash: info.state_hash.into(),
+        state_bytes: info.state_bytes.into(),
+        unused: [0; 52],
+        crc: 0.into(),
+    };
+    layout.crc = crc32c::crc32c(&layout.as_bytes()[..SNAPSHOT_HEADER_BYTES - 4]).into();
+    let mut bytes = [0; SNAPSHOT_HEADER_BYTES];
+    bytes.copy_from_slice(layout.as_bytes());
+    bytes
+}
+
+/// Reads a snapshot's header.
+pub fn decode_snapshot_header(bytes: &[u8]) -> Result<SnapshotInfo, SnapshotError> {
+    let (layout, _) = HeaderLayout::ref_from_prefix(bytes).map_err(|_| SnapshotError::Length)?;
+    if layout.magic != SNAPSHOT_MAGIC {
+        return Err(SnapshotError::Magic);
+    }
+    if layout.crc.get() != crc32c::crc32c(&layout.as_bytes()[..SNAPSHOT_HEADER_BYTES - 4]) {
+        return Err(SnapshotError::Checksum);
+    }
+    if layout.version.get() != SNAPSHOT_VERSION {
+        return Err(SnapshotError::Version(layout.version.get()));
+    }
+    let name = layout.cluster_id.get(..usize::from(layout.cluster_id_length));
+    let name = name.and_then(|name| std::str::from_utf8(name).ok());
+    Ok(SnapshotInfo {
+        cluster_id: name.and_then(|name| name.parse().ok()).ok_or(SnapshotError::Content)?,
+        group: GroupId(layout.group.get()),
+        incarnation: Incarnation(layout.incarnation.get()),
+        epoch: Epoch(layout.epoch.get()),
+        last_sequence: Sequence(layout.last_sequence.get()),
+        sequenced_at: Timestamp(layout.sequenced_at.get()),
+        log_index: layout.log_index.get(),
+        term: layout.term.get(),
+        chain: layout.chain,
+        state_hash: layout.state_hash.get(),
+        state_bytes: layout.state_bytes.get(),
+    })
+}
+
+/// Checks a whole file's hash and lengths. Gives its header and its state's bytes.
+pub fn check_snapshot(bytes: &[u8]) -> Result<(SnapshotInfo, &[u8]), SnapshotError> {
+    let info = decode_snapshot_header(bytes)?;
+    let (header, rest) = bytes.split_at(SNAPSHOT_HEADER_BYTES);
+    let (state, hash) = rest
+        .split_last_chunk::<SNAPSHOT_HASH_BYTES>()
+        .ok_or(SnapshotError::Length)?;
+    if state.len() as u64 != info.state_bytes {
+        return Err(SnapshotError::Length);
+    }
+    let mut hasher = SnapshotHasher::default();
+    hasher.update(state);
+    if hasher.finish(header) != *hash {
+        return Err(SnapshotError::Checksum);
+    }
+    Ok((info, state))
+}
+
+/// The hash of a snapshot that is written piece by piece.
+#[derive(Debug, Default)]
+pub struct SnapshotHasher(blake3::Hasher);
+
+impl SnapshotHasher {
+    /// Takes in more of the state.
+    pub fn update(&mut self, state: &[u8]) {
+        self.0.update(state);
+    }
+
+    /// The hash, once all of the state and so the header are known.
+    pub fn finish(mut self, header: &[u8]) -> [u8; SNAPSHOT_HASH_BYTES] {
+        self.0.update(header);
+        *self.0.finalize().as_bytes()
+    }
+}
