@@ -10,9 +10,12 @@
 //! Each arrow is a bounded queue or a file. Nothing to the right of the core can make it wait.
 
 pub mod cli;
+pub mod config;
 pub mod core;
+pub mod data_folder;
 pub mod event_log;
 pub mod journal;
+pub mod logging;
 pub mod snapshots;
 
 #[cfg(test)]

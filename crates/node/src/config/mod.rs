@@ -1,0 +1,379 @@
+//! The configuration file: typed, with defaults, and checked as a whole before anything is opened.
+
+mod size;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use types::ClusterId;
+
+pub use size::Size;
+
+/// The default configuration with comments.
+pub const DEFAULT: &str = include_str!("default.toml");
+
+/// A node's configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// What must be the same on every node of the cluster.
+    pub cluster: ClusterConfig,
+    /// The node.
+    pub node: NodeConfig,
+    /// Where it listens.
+    pub listen: ListenConfig,
+    /// Its logs.
+    pub logs: LogsConfig,
+    /// Its journal.
+    pub journal: JournalConfig,
+    /// Its snapshots.
+    pub snapshots: SnapshotsConfig,
+    /// Its event log.
+    pub events: EventsConfig,
+    /// Its disk.
+    pub disk: DiskConfig,
+}
+
+/// What must be the same on every node of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClusterConfig {
+    /// The cluster's id; the data folder's must be the same.
+    pub id: Option<String>,
+}
+
+/// The node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeConfig {
+    /// The data folder.
+    pub data: PathBuf,
+    /// Threads that serve connections; 0 means to choose by the number of processors.
+    pub worker_threads: usize,
+}
+
+/// Where the node listens.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenConfig {
+    /// Clients.
+    pub public: SocketAddr,
+    /// Operators.
+    pub admin: SocketAddr,
+    /// Health and metrics.
+    pub operations: SocketAddr,
+}
+
+impl Default for ListenConfig {
+    fn default() -> Self {
+        let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self {
+            public: loopback(7411),
+            admin: loopback(7412),
+            operations: loopback(7413),
+        }
+    }
+}
+
+/// The node's logs.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogsConfig {
+    /// How an entry is written.
+    pub format: LogFormat,
+    /// Which entries are written.
+    pub level: String,
+}
+
+impl Default for LogsConfig {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Text,
+            level: "info".to_owned(),
+        }
+    }
+}
+
+/// How a log entry is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// The node's journal.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JournalConfig {
+    /// The size of one segment file.
+    pub segment_size: Size,
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self {
+            segment_size: Size::mib(64),
+        }
+    }
+}
+
+/// The node's snapshots.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SnapshotsConfig {
+    /// After how much journal the next one is made.
+    pub journal_size: Size,
+}
+
+impl Default for SnapshotsConfig {
+    fn default() -> Self {
+        Self {
+            journal_size: Size::mib(256),
+        }
+    }
+}
+
+/// The node's event log.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EventsConfig {
+    /// The size of one segment file.
+    pub segment_size: Size,
+    /// How much it may take on disk.
+    pub size_max: Size,
+    /// What is kept even beyond that.
+    pub keep_hours: u32,
+    /// How much of it is also held in memory.
+    pub memory_size_max: Size,
+}
+
+impl Default for EventsConfig {
+    fn default() -> Self {
+        Self {
+            segment_size: Size::mib(64),
+            size_max: Size::mib(8 << 10),
+            keep_hours: 24,
+            memory_size_max: Size::mib(16),
+        }
+    }
+}
+
+/// The node's disk.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiskConfig {
+    /// Below this much free space there is an alarm.
+    pub free_alarm: Size,
+    /// Below this much free space nothing is taken.
+    pub free_min: Size,
+}
+
+impl Default for DiskConfig {
+    fn default() -> Self {
+        Self {
+            free_alarm: Size::mib(2 << 10),
+            free_min: Size::mib(512),
+        }
+    }
+}
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file could not be read.
+    #[error("read the configuration {}: {error}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It is not of the form that it should be, or has a key that there isn't.
+    #[error("read the configuration {}: {error}", path.display())]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why.
+        error: Box<toml::de::Error>,
+    },
+    /// Its values can't be.
+    #[error("accept the configuration {}:\n  {}", path.display(), wrong.join("\n  "))]
+    Wrong {
+        /// Which file.
+        path: PathBuf,
+        /// All that is wrong, one sentence each.
+        wrong: Vec<String>,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read {
+            path: path.to_owned(),
+            error,
+        })?;
+        Self::parse(path, &text)
+    }
+
+    /// Reads and checks a text, which stands in `path`.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text).map_err(|error| ConfigError::Parse {
+            path: path.to_owned(),
+            error: Box::new(error),
+        })?;
+        let wrong = config.wrong();
+        if wrong.is_empty() {
+            return Ok(config);
+        }
+        let path = path.to_owned();
+        Err(ConfigError::Wrong { path, wrong })
+    }
+
+    /// The cluster's id, if it was given.
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        self.cluster.id.as_ref().and_then(|id| id.parse().ok())
+    }
+
+    /// All that can't be, one sentence each.
+    fn wrong(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut check = |holds: bool, sentence: String| {
+            if !holds {
+                wrong.push(sentence);
+            }
+        };
+        if let Some(id) = &self.cluster.id {
+            let parsed = id.parse::<ClusterId>();
+            let reason = parsed.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            check(
+                parsed.is_ok(),
+                format!("cluster.id: {reason}; take 1 to 32 of [a-z0-9-]"),
+            );
+        }
+        check(
+            !self.node.data.as_os_str().is_empty(),
+            "node.data: it is required: the data folder that `meridian init` made".to_owned(),
+        );
+        check(
+            self.node.worker_threads <= 256,
+            "node.worker_threads: more than 256 can't be".to_owned(),
+        );
+        let ListenConfig {
+            public,
+            admin,
+            operations,
+        } = self.listen;
+        for (name, one, other_name, other) in [
+            ("public", public, "admin", admin),
+            ("public", public, "operations", operations),
+            ("admin", admin, "operations", operations),
+        ] {
+            check(
+                one != other || one.port() == 0,
+                format!("listen.{name} and listen.{other_name}: both are {one}"),
+            );
+        }
+        check(
+            self.logs.level.parse::<tracing_subscriber::EnvFilter>().is_ok(),
+            format!("logs.level: {:?} is neither a level nor a filter", self.logs.level),
+        );
+        let between = |size: Size, low: Size, high: Size| (low..=high).contains(&size);
+        for (key, size, low, high) in [
+            (
+                "journal.segment_size",
+                self.journal.segment_size,
+                Size::mib(4),
+                Size::mib(1 << 10),
+            ),
+            (
+                "snapshots.journal_size",
+                self.snapshots.journal_size,
+                Size::mib(1),
+                Size::mib(1 << 20),
+            ),
+            (
+                "events.segment_size",
+                self.events.segment_size,
+                Size::mib(1),
+                Size::mib(1 << 10),
+            ),
+            (
+                "events.memory_size_max",
+                self.events.memory_size_max,
+                Size::mib(1),
+                Size::mib(4 << 10),
+            ),
+        ] {
+            check(
+                between(size, low, high),
+                format!("{key}: {size} is not between {low} and {high}"),
+            );
+        }
+        check(
+            self.events.size_max.0 >= 2 * self.events.segment_size.0,
+            "events.size_max: it must be at least two segments".to_owned(),
+        );
+        check(
+            self.disk.free_alarm > self.disk.free_min,
+            "disk.free_alarm: it must be above disk.free_min".to_owned(),
+        );
+        wrong
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(Path::new("meridian.toml"), text)
+    }
+
+    #[test]
+    fn the_default_file_says_the_defaults() {
+        let text = DEFAULT.replace("# data =", "data =");
+        let expected = Config {
+            node: NodeConfig {
+                data: "/var/lib/meridian".into(),
+                worker_threads: 0,
+            },
+            ..Config::default()
+        };
+        assert_eq!(parse(&text).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_by_its_key() {
+        let data = "[node]\ndata = \"d\"\n";
+        for (text, said) in [
+            ("", "node.data"),
+            ("[node]\ndata = \"d\"\nthreads = 1", "unknown field `threads`"),
+            ("[nodes]", "unknown field `nodes`"),
+            ("[node", "unclosed table"),
+            ("[listen]\npublic = \"localhost\"", "invalid socket address"),
+            (
+                &format!("{data}[listen]\npublic = \"127.0.0.1:7412\""),
+                "listen.public and listen.admin: both are 127.0.0.1:7412",
+            ),
+            (&format!("{data}[logs]\nformat = \"xml\""), "unknown variant `xml`"),
+            (&format!("{data}[logs]\nlevel = \"loud=very\""), "logs.level"),
+            (&format!("{data}[cluster]\nid = \"My Exchange\""), "cluster.id"),
+            (
+                &format!("{data}[journal]\nsegment_size = \"1 KiB\""),
+                "journal.segment_size: 1 KiB is not between",
+            ),
+            (&format!("{data}[journal]\nsegment_size = \"much\""), "a size such as"),
+            (&format!("{data}[events]\nsize_max = \"1 MiB\""), "events.size_max"),
+            (&format!("{data}[disk]\nfree_min = \"3 GiB\""), "disk.free_alarm"),
+        ] {
+            let message = parse(text).unwrap_err().to_string();
+            assert!(message.contains(said), "{text:?} gave {message:?}");
+            assert!(message.contains("meridian.toml"), "{message:?}");
+        }
+    }
+}

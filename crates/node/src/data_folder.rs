@@ -1,0 +1,331 @@
+//! A node's data folder: whose it is, and that only one process uses it.
+//!
+//! ```text
+//!  LOCK           held for as long as a process uses the folder
+//!  cluster.toml   whose folder it is; written last, so that half an `init` is no folder
+//!  sealing.key    seals the secrets of HMAC keys; mode 0600
+//!  demo.toml      the demo's keys; only in a demo's folder; mode 0600
+//!  journal/       the only thing that nothing else can replace
+//!  snapshots/     made from the journal
+//!  events/        made from the journal
+//! ```
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use types::{ClusterId, GroupId, Incarnation};
+
+/// The layout of a data folder.
+const FORMAT: u32 = 1;
+
+/// A data folder that this process alone uses.
+#[derive(Debug)]
+pub struct DataFolder {
+    path: PathBuf,
+    /// Unlocked when it is closed, by the kernel if need be.
+    _lock: File,
+}
+
+/// Whose a data folder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FolderIdentity {
+    /// The cluster.
+    pub cluster_id: ClusterId,
+    /// The group.
+    pub group: GroupId,
+    /// The life of the group.
+    pub incarnation: Incarnation,
+    /// The node's number. An empty disk is a new node with a new number.
+    pub node: u64,
+}
+
+/// Why a data folder can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataFolderError {
+    /// The disk said no.
+    #[error("open the data folder: {}: {error}", path.display())]
+    Io {
+        /// Which file or folder.
+        path: PathBuf,
+        /// What the disk said.
+        error: io::Error,
+    },
+    /// Another process uses it.
+    #[error("open the data folder {}: another process uses it", .0.display())]
+    InUse(PathBuf),
+    /// It was not made by `init`.
+    #[error("open the data folder {}: it is not one yet; make it with `meridian init`", .0.display())]
+    NotInitialised(PathBuf),
+    /// `init` was asked to make it, but there is something in it.
+    #[error("make the data folder {}: there is something in it already; nothing was changed", .0.display())]
+    NotEmpty(PathBuf),
+    /// It belongs to a demo.
+    #[error(
+        "open the data folder {}: it belongs to a demo, whose keys lie about in it; make another one with `meridian init`",
+        .0.display()
+    )]
+    IsDemo(PathBuf),
+    /// It does not belong to a demo.
+    #[error(
+        "run the demo in the data folder {}: it belongs to a cluster that is no demo; choose another one with --data",
+        .0.display()
+    )]
+    IsNoDemo(PathBuf),
+    /// A file in it is not what it should be.
+    #[error("open the data folder: {}: {reason}", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It is of another cluster than the configuration says.
+    #[error("open the data folder: it belongs to cluster {found}, but the configuration says {expected}")]
+    OtherCluster {
+        /// Whose it is.
+        found: ClusterId,
+        /// Whose it should be.
+        expected: ClusterId,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClusterFile {
+    format: u32,
+    cluster_id: String,
+    group: u16,
+    incarnation: u32,
+    node: u64,
+}
+
+impl DataFolder {
+    /// Opens a folder that `init` or a demo made, and locks it.
+    pub fn open(path: &Path) -> Result<(Self, FolderIdentity), DataFolderError> {
+        if !path.join("cluster.toml").is_file() {
+            return Err(DataFolderError::NotInitialised(path.to_owned()));
+        }
+        let folder = Self::lock(path)?;
+        let identity = folder.read_identity()?;
+        Ok((folder, identity))
+    }
+
+    /// Makes and locks a new folder; it counts as one only after [`Self::finish`].
+    pub fn create(path: &Path) -> Result<Self, DataFolderError> {
+        let failed = |error| DataFolderError::Io {
+            path: path.to_owned(),
+            error,
+        };
+        std::fs::create_dir_all(path).map_err(failed)?;
+        if std::fs::read_dir(path).map_err(failed)?.next().is_some() {
+            return Err(DataFolderError::NotEmpty(path.to_owned()));
+        }
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            sync_folder(parent).map_err(failed)?;
+        }
+        Self::lock(path)
+    }
+
+    fn lock(path: &Path) -> Result<Self, DataFolderError> {
+        let lock_path = path.join("LOCK");
+        let failed = |error| DataFolderError::Io {
+            path: lock_path.clone(),
+            error,
+        };
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&lock_path)
+            .map_err(failed)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(DataFolderError::InUse(path.to_owned())),
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+
+    /// Makes it a data folder of this cluster, for good.
+    pub fn finish(&self, identity: &FolderIdentity) -> Result<(), DataFolderError> {
+        let file = ClusterFile {
+            format: FORMAT,
+            cluster_id: identity.cluster_id.to_string(),
+            group: identity.group.0,
+            incarnation: identity.incarnation.0,
+            node: identity.node,
+        };
+        let text = format!(
+            "# Written once by `meridian init`. Never change it: the journal is refused if it does not agree.\n\
+             format = {}\ncluster_id = \"{}\"\ngroup = {}\nincarnation = {}\nnode = {}\n",
+            file.format, file.cluster_id, file.group, file.incarnation, file.node
+        );
+        self.write("cluster.toml", text.as_bytes(), 0o644)
+    }
+
+    fn read_identity(&self) -> Result<FolderIdentity, DataFolderError> {
+        let path = self.file("cluster.toml");
+        let damaged = |reason: String| DataFolderError::Damaged {
+            path: path.clone(),
+            reason,
+        };
+        let text = self.read("cluster.toml")?.unwrap_or_default();
+        let file: ClusterFile = toml::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        if file.format != FORMAT {
+            return Err(damaged(format!(
+                "its format is {}, this program reads {FORMAT}",
+                file.format
+            )));
+        }
+        let cluster_id = file.cluster_id.parse();
+        Ok(FolderIdentity {
+            cluster_id: cluster_id.map_err(|error| damaged(format!("cluster_id: {error}")))?,
+            group: GroupId(file.group),
+            incarnation: Incarnation(file.incarnation),
+            node: file.node,
+        })
+    }
+
+    /// Where the folder is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// True if it belongs to a demo.
+    pub fn is_demo(&self) -> bool {
+        self.file("demo.toml").exists()
+    }
+
+    /// The journal's folder.
+    pub fn journal(&self) -> PathBuf {
+        self.file("journal")
+    }
+
+    /// The snapshots' folder.
+    pub fn snapshots(&self) -> PathBuf {
+        self.file("snapshots")
+    }
+
+    /// The event log's folder.
+    pub fn events(&self) -> PathBuf {
+        self.file("events")
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// A file's text, if there is one.
+    pub fn read(&self, name: &str) -> Result<Option<String>, DataFolderError> {
+        let path = self.file(name);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(DataFolderError::Io { path, error }),
+        }
+    }
+
+    /// Writes a whole file, so that it is durable and never half there.
+    pub fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), DataFolderError> {
+        let path = self.file(name);
+        let unfinished = self.file(&format!("{name}.unfinished"));
+        let write = || -> io::Result<()> {
+            let _ = std::fs::remove_file(&unfinished);
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(mode)
+                .open(&unfinished)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            std::fs::rename(&unfinished, &path)?;
+            sync_folder(&self.path)
+        };
+        write().map_err(|error| DataFolderError::Io {
+            path: path.clone(),
+            error,
+        })
+    }
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn identity() -> FolderIdentity {
+        FolderIdentity {
+            cluster_id: "test-1".parse().unwrap(),
+            group: GroupId(0),
+            incarnation: Incarnation(1),
+            node: 1,
+        }
+    }
+
+    #[test]
+    fn it_is_made_once_and_used_by_one() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("data");
+        assert!(matches!(
+            DataFolder::open(&path),
+            Err(DataFolderError::NotInitialised(_))
+        ));
+        let folder = DataFolder::create(&path).unwrap();
+        assert!(matches!(
+            DataFolder::open(&path),
+            Err(DataFolderError::NotInitialised(_))
+        ));
+        folder.finish(&identity()).unwrap();
+        assert!(matches!(DataFolder::open(&path), Err(DataFolderError::InUse(_))));
+        drop(folder);
+        let (folder, read) = DataFolder::open(&path).unwrap();
+        assert_eq!((read, folder.is_demo()), (identity(), false));
+        drop(folder);
+        assert!(matches!(DataFolder::create(&path), Err(DataFolderError::NotEmpty(_))));
+    }
+
+    #[test]
+    fn secrets_are_for_their_owner_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = DataFolder::create(&parent.path().join("data")).unwrap();
+        folder.write("demo.toml", b"x", 0o600).unwrap();
+        let mode = std::fs::metadata(folder.file("demo.toml"))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(folder.is_demo());
+    }
+
+    #[test]
+    fn a_damaged_description_is_refused_by_name() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("data");
+        let folder = DataFolder::create(&path).unwrap();
+        folder.finish(&identity()).unwrap();
+        let good = folder.read("cluster.toml").unwrap().unwrap();
+        drop(folder);
+        for (text, said) in [
+            ("", "missing field"),
+            (&good.replace("format = 1", "format = 2"), "its format is 2"),
+            (&good.replace("test-1", "Test 1"), "cluster_id"),
+            (&good.replace("node", "nodes"), "unknown field"),
+        ] {
+            std::fs::write(path.join("cluster.toml"), text).unwrap();
+            let message = DataFolder::open(&path).unwrap_err().to_string();
+            assert!(message.contains(said) && message.contains("cluster.toml"), "{message}");
+        }
+    }
+}
