@@ -5,4 +5,5 @@
 
 pub mod handle;
 pub mod past;
+pub mod streams;
 pub mod view;

@@ -7,7 +7,7 @@ use types::{AccountId, AppliedBatch, Event, InstrumentId, Order, Position, Seque
 
 use super::account::{AccountSlot, PrivateStream, StreamSet};
 use super::levels::{LevelChange, LevelChanges};
-use super::market::{BookUpdate, Market, TradeRecord};
+use super::market::{Market, TradeRecord};
 use super::{SequenceGap, View, locked, write};
 
 /// What only the writer needs.
@@ -236,30 +236,18 @@ impl Folder {
         {
             let id = changes[0].0.instrument;
             let mut state = locked(&self.markets[id.0 as usize].state);
-            let update = BookUpdate::apply(&mut state.levels, changes, position, sequenced_at);
-            state.updates.push(Arc::new(update));
-            state.touched = position;
+            state.change_levels(changes, position, sequenced_at);
+            drop(state);
             self.updated.push_back(id);
             self.rung_books.push(id);
         }
         if !traded {
             return;
         }
-        let trades = events.iter().filter_map(|event| match event {
-            Event::Traded(trade) => Some(trade),
-            _ => None,
-        });
-        let trades: Vec<_> = trades.collect();
-        for trades in trades.chunk_by(|left, right| left.instrument == right.instrument) {
-            let id = trades[0].instrument;
+        for (id, trades) in trades_of(events, position, sequenced_at) {
             let mut state = locked(&self.markets[id.0 as usize].state);
-            for trade in trades {
-                state.trades.push(TradeRecord::new(trade, position, sequenced_at));
-                if state.trades.len() > view.limits.trades_per_instrument {
-                    state.trades.drop_oldest();
-                }
-            }
-            state.touched = position;
+            state.add_trades(trades, position, sequenced_at, view.limits.trades_per_instrument);
+            drop(state);
             self.rung_trades.push(id);
         }
     }
@@ -289,4 +277,24 @@ impl Folder {
         }
         &self.accounts[index]
     }
+}
+
+/// The trades of a command, by instrument.
+pub(super) fn trades_of(
+    events: &[Event],
+    position: Position,
+    sequenced_at: Timestamp,
+) -> Vec<(InstrumentId, Vec<TradeRecord>)> {
+    let mut by_instrument: Vec<(InstrumentId, Vec<TradeRecord>)> = Vec::new();
+    for event in events {
+        let Event::Traded(trade) = event else {
+            continue;
+        };
+        let record = TradeRecord::new(trade, position, sequenced_at);
+        match by_instrument.iter_mut().find(|(id, _)| *id == trade.instrument) {
+            Some((_, trades)) => trades.push(record),
+            None => by_instrument.push((trade.instrument, vec![record])),
+        }
+    }
+    by_instrument
 }

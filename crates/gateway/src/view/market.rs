@@ -1,8 +1,9 @@
 //! One instrument's market data: the levels of its book, its last trades, and its last book updates.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use axum::extract::ws::Utf8Bytes;
 use types::{FillId, Position, Price, Quantity, Sequence, Side, Timestamp, Trade};
 
 use super::levels::{Level, LevelChange, LevelKey, Levels};
@@ -26,10 +27,11 @@ pub(crate) struct MarketState {
     pub levels: Levels,
     /// The last command that changed the book or traded.
     pub touched: Position,
-    /// The last trades, oldest first.
-    pub trades: Ring<TradeRecord>,
+    /// The last commands that traded, oldest first.
+    pub trades: Ring<Arc<Update<TradeRecord>>>,
+    trade_count: usize,
     /// The last updates of the book, oldest first.
-    pub updates: Ring<Arc<BookUpdate>>,
+    pub updates: Ring<Arc<Update<LevelNow>>>,
 }
 
 /// The last items of a stream, and from where on they are all there.
@@ -68,11 +70,11 @@ impl<T: Placed> Ring<T> {
     }
 
     /// Drops the oldest item.
-    pub fn drop_oldest(&mut self) {
-        if let Some(item) = self.items.pop_front() {
-            self.dropped = Some(item.position());
-            self.complete_after = self.complete_after.max(item.position().sequence);
-        }
+    pub fn drop_oldest(&mut self) -> Option<T> {
+        let item = self.items.pop_front()?;
+        self.dropped = Some(item.position());
+        self.complete_after = self.complete_after.max(item.position().sequence);
+        Some(item)
     }
 
     /// Says that nothing at or before a sequence is known, but for the position of the last item, if that is.
@@ -121,6 +123,50 @@ impl<T: Placed> Ring<T> {
     }
 }
 
+/// What one command did on a public stream. Made once, written as text once, shared by all who follow.
+#[derive(Debug)]
+pub struct Update<T> {
+    /// The command.
+    pub position: Position,
+    /// The position of the stream's update before it, if it is known.
+    pub previous: Option<Position>,
+    /// When it was sequenced.
+    pub sequenced_at: Timestamp,
+    /// What it did.
+    pub items: Vec<T>,
+    /// The update as messages, once somebody wanted it.
+    pub(crate) text: OnceLock<Vec<Utf8Bytes>>,
+}
+
+impl<T> Update<T> {
+    pub(crate) fn new(position: Position, previous: Option<Position>, at: Timestamp, items: Vec<T>) -> Self {
+        Self {
+            position,
+            previous,
+            sequenced_at: at,
+            items,
+            text: OnceLock::new(),
+        }
+    }
+}
+
+impl<T> Placed for Arc<Update<T>> {
+    fn position(&self) -> Position {
+        self.position
+    }
+}
+
+/// A level as it is after a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LevelNow {
+    /// Which side.
+    pub side: Side,
+    /// At which price, in ticks.
+    pub price: Price,
+    /// What rests there.
+    pub level: Level,
+}
+
 /// A trade as the public sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TradeRecord {
@@ -152,45 +198,36 @@ impl TradeRecord {
     }
 }
 
-impl Placed for TradeRecord {
-    fn position(&self) -> Position {
-        self.fill_id.position
+impl MarketState {
+    /// Applies what a command did to the levels, and keeps it as an update of the book.
+    pub fn change_levels(&mut self, changes: &[(LevelKey, LevelChange)], position: Position, at: Timestamp) {
+        let items = apply_changes(&mut self.levels, changes);
+        let update = Update::new(position, self.updates.last(), at, items);
+        self.updates.push(Arc::new(update));
+        self.touched = position;
     }
-}
 
-/// What one command did to a book: each level that it changed, as it is then.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BookUpdate {
-    /// The command.
-    pub position: Position,
-    /// When it was sequenced.
-    pub sequenced_at: Timestamp,
-    /// The levels: bids first, then asks, each by rising price.
-    pub levels: Vec<(Side, Price, Level)>,
-}
-
-impl BookUpdate {
-    /// Applies what a command did to one instrument's levels.
-    pub(crate) fn apply(
-        levels: &mut Levels,
-        changes: &[(LevelKey, LevelChange)],
-        position: Position,
-        sequenced_at: Timestamp,
-    ) -> Self {
-        let apply =
-            |(key, change): &(LevelKey, LevelChange)| (key.side, key.price, levels.apply(key.side, key.price, *change));
-        Self {
-            position,
-            sequenced_at,
-            levels: changes.iter().map(apply).collect(),
+    /// Keeps the trades of a command, and no more than `limit` trades (of whole commands) together.
+    pub fn add_trades(&mut self, items: Vec<TradeRecord>, position: Position, at: Timestamp, limit: usize) {
+        self.trade_count += items.len();
+        let update = Update::new(position, self.trades.last(), at, items);
+        self.trades.push(Arc::new(update));
+        self.touched = position;
+        while self.trade_count > limit && self.trades.len() > 1 {
+            let dropped = self.trades.drop_oldest();
+            self.trade_count -= dropped.map_or(0, |update| update.items.len());
         }
     }
 }
 
-impl Placed for Arc<BookUpdate> {
-    fn position(&self) -> Position {
-        self.position
-    }
+/// Applies changes and tells the levels as they are then.
+pub(crate) fn apply_changes(levels: &mut Levels, changes: &[(LevelKey, LevelChange)]) -> Vec<LevelNow> {
+    let apply = |(key, change): &(LevelKey, LevelChange)| LevelNow {
+        side: key.side,
+        price: key.price,
+        level: levels.apply(key.side, key.price, *change),
+    };
+    changes.iter().map(apply).collect()
 }
 
 /// The best levels of a book at a position.

@@ -33,7 +33,9 @@ use types::{AccountId, AppliedBatch, Epoch, Event, InstrumentId, Key, KeyId, Pos
 pub use account::{AccountSlot, PrivateStream};
 pub use closed::{ClosedOrder, FilledSums};
 pub use levels::{Level, LevelChange, LevelChanges, LevelKey, LevelMap, Levels};
-pub use market::{BookSnapshot, BookUpdate, Market, TradeRecord};
+pub use market::{BookSnapshot, LevelNow, Market, TradeRecord, Update};
+
+pub(crate) use market::apply_changes;
 pub use queries::{Contents, EndedOrder, FillRecord, Page, QueryError, closed_order, fills_page};
 pub use reference::Reference;
 pub use wake::{Bell, Listeners, MARKS_MAX};
@@ -145,6 +147,12 @@ impl View {
         }
     }
 
+    /// The last position of an epoch that another one followed; none if it goes on or is not known.
+    pub(crate) fn last_of_epoch(&self, epoch: Epoch) -> Option<Position> {
+        let end = read(&self.epochs).end_of(epoch)?;
+        Some(self.position_of(end))
+    }
+
     pub(crate) fn market(&self, id: InstrumentId) -> Option<Arc<Market>> {
         read(&self.markets).get(id.0 as usize).cloned()
     }
@@ -170,6 +178,13 @@ impl Epochs {
             Some((since, known)) if *known == epoch => *since = sequence.min(*since),
             _ => self.0.insert(index, (sequence, epoch)),
         }
+    }
+
+    /// The last sequence of an epoch that another one followed.
+    fn end_of(&self, epoch: Epoch) -> Option<Sequence> {
+        let index = self.0.iter().position(|(_, known)| *known == epoch)?;
+        let (next, _) = self.0.get(index + 1)?;
+        Some(Sequence(next.0.saturating_sub(1)))
     }
 
     fn epoch_of(&self, sequence: Sequence) -> Epoch {
@@ -222,5 +237,8 @@ mod tests {
         ] {
             assert_eq!(epochs.epoch_of(Sequence(sequence)), Epoch(epoch), "{sequence}");
         }
+        assert_eq!(epochs.end_of(Epoch(1)), Some(Sequence(49)));
+        assert_eq!(epochs.end_of(Epoch(4)), None);
+        assert_eq!(epochs.end_of(Epoch(9)), None);
     }
 }

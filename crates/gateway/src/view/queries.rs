@@ -134,11 +134,8 @@ impl View {
         let published = self.position();
         let market = self.market(id)?;
         let state = locked(&market.state);
-        let wanted = state
-            .trades
-            .iter()
-            .rev()
-            .filter(|trade| before.is_none_or(|before| trade.fill_id < before));
+        let newest_first = state.trades.iter().rev().flat_map(|update| update.items.iter().rev());
+        let wanted = newest_first.filter(|trade| before.is_none_or(|before| trade.fill_id < before));
         let mut items: Vec<_> = wanted.take(limit + 1).copied().collect();
         let more = items.len() > limit;
         items.truncate(limit);

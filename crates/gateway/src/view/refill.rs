@@ -7,9 +7,8 @@ use types::{Event, FillSide, Order, OrderId, OrderStatus, Position, Sequence, Ti
 use crate::handle::{History, HistoryError};
 
 use super::account::{StreamSet, add_fill};
-use super::fold::Folder;
+use super::fold::{Folder, trades_of};
 use super::levels::LevelChanges;
-use super::market::TradeRecord;
 use super::{View, locked, write};
 
 /// How many bytes are read from the event log at a time.
@@ -92,7 +91,9 @@ impl<'a> Refill<'a> {
                 Event::Traded(trade) => {
                     self.touches.push((trade.maker.account, index));
                     self.touches.push((trade.taker.account, index));
-                    self.trade(trade, position, sequenced_at);
+                    for side in [&trade.maker, &trade.taker] {
+                        self.fill(side, trade, position.sequence);
+                    }
                 }
                 Event::OrderClosed { order, .. } => {
                     self.orders.remove(&order.order_id);
@@ -109,6 +110,10 @@ impl<'a> Refill<'a> {
         }
         for (key, _) in self.changes.sums() {
             self.last_updates[key.instrument.0 as usize] = Some(position);
+        }
+        for (id, trades) in trades_of(events, position, sequenced_at) {
+            let mut state = locked(&self.folder.markets[id.0 as usize].state);
+            state.add_trades(trades, position, sequenced_at, self.view.limits.trades_per_instrument);
         }
         self.index(position.sequence, events);
     }
@@ -128,19 +133,6 @@ impl<'a> Refill<'a> {
             }
         }
         self.folder.trim(self.view);
-    }
-
-    fn trade(&mut self, trade: &Trade, position: Position, sequenced_at: Timestamp) {
-        let market = &self.folder.markets[trade.instrument.0 as usize];
-        let mut state = locked(&market.state);
-        state.trades.push(TradeRecord::new(trade, position, sequenced_at));
-        if state.trades.len() > self.view.limits.trades_per_instrument {
-            state.trades.drop_oldest();
-        }
-        drop(state);
-        for side in [&trade.maker, &trade.taker] {
-            self.fill(side, trade, position.sequence);
-        }
     }
 
     fn fill(&mut self, side: &FillSide, trade: &Trade, sequence: Sequence) {
