@@ -16,6 +16,9 @@ pub mod data_folder;
 pub mod event_log;
 pub mod journal;
 pub mod logging;
+pub mod operations;
+pub mod publisher;
+pub mod replay;
 pub mod snapshots;
 
 #[cfg(test)]

@@ -50,23 +50,38 @@ pub enum SnapshotFileError {
 }
 
 impl SnapshotFolder {
-    /// All snapshots by name, the oldest first. Makes the folder if it is missing, and clears what was never finished.
+    /// Makes the folder if it is missing, and clears what was never finished. For the start, before anyone writes.
+    pub fn prepare(&self) -> Result<(), SnapshotFileError> {
+        let prepared = || -> io::Result<()> {
+            std::fs::create_dir_all(&self.folder)?;
+            for entry in std::fs::read_dir(&self.folder)? {
+                let path = entry?.path();
+                if path.extension().is_some_and(|extension| extension == "unfinished") {
+                    std::fs::remove_file(&path)?;
+                }
+            }
+            Ok(())
+        };
+        prepared().map_err(|error| failed(&self.folder, error))
+    }
+
+    /// All snapshots by name, the oldest first.
     pub fn list(&self) -> Result<Vec<PathBuf>, SnapshotFileError> {
         let listed = || -> io::Result<Vec<PathBuf>> {
-            std::fs::create_dir_all(&self.folder)?;
             let mut paths = Vec::new();
             for entry in std::fs::read_dir(&self.folder)? {
                 let path = entry?.path();
-                match path.extension().and_then(|extension| extension.to_str()) {
-                    Some("snapshot") => paths.push(path),
-                    Some("unfinished") => std::fs::remove_file(&path)?,
-                    _ => {}
+                if path.extension().is_some_and(|extension| extension == "snapshot") {
+                    paths.push(path);
                 }
             }
             paths.sort();
             Ok(paths)
         };
-        listed().map_err(|error| failed(&self.folder, error))
+        match listed() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            result => result.map_err(|error| failed(&self.folder, error)),
+        }
     }
 
     /// The path of the snapshot that ends with a sequence.
@@ -74,10 +89,15 @@ impl SnapshotFolder {
         self.folder.join(format!("{:020}.snapshot", last.0))
     }
 
-    /// The newest snapshot that is whole and of this group, as a state machine; none means to start from nothing.
-    /// Others are told of and set aside, so that none of them counts as one that is kept.
-    pub fn load_newest<M: StateMachine>(&self) -> Result<Option<(SnapshotInfo, M)>, SnapshotFileError> {
-        for path in self.list()?.into_iter().rev() {
+    /// The newest snapshot that ends no later than `at_most` and is whole and of this group, as a state machine; none
+    /// means to start from nothing. Damaged ones are told of and set aside, so that none of them counts as one that is
+    /// kept.
+    pub fn load_newest<M: StateMachine>(
+        &self,
+        at_most: Sequence,
+    ) -> Result<Option<(SnapshotInfo, M)>, SnapshotFileError> {
+        let behind = self.path_of(at_most);
+        for path in self.list()?.into_iter().rev().filter(|path| *path <= behind) {
             match self.load(&path) {
                 Ok(loaded) => return Ok(Some(loaded)),
                 Err(error) => {

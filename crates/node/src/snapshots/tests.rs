@@ -36,7 +36,7 @@ fn write(folder: &SnapshotFolder, last: u64) -> SnapshotInfo {
 }
 
 fn newest(folder: &SnapshotFolder) -> Option<u64> {
-    let loaded = folder.load_newest::<Tally>().unwrap();
+    let loaded = folder.load_newest::<Tally>(Sequence(u64::MAX)).unwrap();
     loaded.map(|(info, machine)| {
         assert_eq!(machine.count, info.last_sequence.0);
         machine.count
@@ -50,9 +50,10 @@ fn a_snapshot_comes_back_as_it_was() {
     assert_eq!(newest(&folder), None);
     let info = write(&folder, 10);
     assert!(info.state_bytes > 1_000);
-    let (read, machine) = folder.load_newest::<Tally>().unwrap().unwrap();
+    let (read, machine) = folder.load_newest::<Tally>(Sequence(u64::MAX)).unwrap().unwrap();
     assert_eq!((read, machine), (info, Tally { count: 10, sum: 7 }));
     std::fs::write(folder.folder.join("x.unfinished"), b"half").unwrap();
+    folder.prepare().unwrap();
     assert_eq!(folder.list().unwrap().len(), 1);
     assert_eq!(std::fs::read_dir(&folder.folder).unwrap().count(), 1);
 }

@@ -1,0 +1,102 @@
+//! The operations port: health for probes and load balancers, metrics for Prometheus. Keep it off the internet.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use gateway::handle::CoreHandle;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use serde_json::json;
+
+/// Bounds of the histograms of durations, in seconds.
+const SECONDS: [f64; 14] = [
+    0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0,
+];
+
+/// What the operations port tells of.
+#[derive(Clone)]
+pub struct Operations {
+    /// The core.
+    pub core: Arc<dyn CoreHandle>,
+    /// Whether all that the core has applied can also be seen, but for what is on its way.
+    pub caught_up: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Brings the gauges up to date.
+    pub refresh: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// The process's metrics. The first call installs them.
+pub fn metrics() -> &'static PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE.get_or_init(|| {
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+            .expect("there are buckets");
+        let recorder = builder.build_recorder();
+        let handle = recorder.handle();
+        if metrics::set_global_recorder(recorder).is_err() {
+            tracing::warn!("another part of the process records metrics; /metrics stays empty");
+        }
+        handle
+    })
+}
+
+impl Operations {
+    /// The port's routes.
+    pub fn router(self) -> Router {
+        Router::new()
+            .route("/health/live", get(live))
+            .route("/health/ready", get(ready))
+            .route("/health/active", get(active))
+            .route("/metrics", get(render_metrics))
+            .with_state(self)
+    }
+}
+
+/// The process answers.
+async fn live() -> Response {
+    Json(json!({"status": "live"})).into_response()
+}
+
+/// Requests that come here are served.
+async fn ready(State(operations): State<Operations>) -> Response {
+    let status = operations.core.status();
+    let reason = match status.accepting {
+        Ok(()) if (operations.caught_up)() => {
+            return Json(json!({"status": "ready", "sequence": status.last_applied.to_string()})).into_response();
+        }
+        Ok(()) => "The views are behind what was executed.".to_owned(),
+        Err(reason) => reason.to_string(),
+    };
+    let body = json!({"status": "not_ready", "reason": reason});
+    (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
+}
+
+/// An order that comes here reaches the active leader.
+async fn active(State(operations): State<Operations>) -> Response {
+    let status = operations.core.status();
+    let (code, reason) = match status.accepting {
+        Ok(()) => (StatusCode::OK, None),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, Some(reason.to_string())),
+    };
+    let body = json!({
+        "active": code == StatusCode::OK,
+        "group": status.group,
+        "incarnation": status.incarnation,
+        "epoch": status.epoch,
+        "reason": reason,
+    });
+    (code, Json(body)).into_response()
+}
+
+async fn render_metrics(State(operations): State<Operations>) -> Response {
+    (operations.refresh)();
+    let text = metrics().render();
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+        text,
+    )
+        .into_response()
+}

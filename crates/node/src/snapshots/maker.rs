@@ -1,0 +1,164 @@
+//! The thread that makes snapshots, and lets go of the journal that they cover.
+//!
+//! ```text
+//!  last snapshot + closed segments ── replay, hashes compared ──> next snapshot ──> retirement
+//! ```
+//!
+//! It runs at idle priority and holds a second state only while it works. It never touches the live engine. A hash that
+//! differs ends it: nothing is deleted from then on, so that the evidence stays.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use gateway::handle::History;
+use types::{Sequence, Timestamp};
+
+use super::{SNAPSHOTS_KEPT, SnapshotFolder};
+use crate::event_log::EventLog;
+use crate::replay::{JournalSource, Machine, Replay, ReplayError};
+
+/// How often it looks whether there is something to do.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What others can see of it.
+#[derive(Debug, Default)]
+pub struct MakerStatus {
+    last_sequence: AtomicU64,
+    sequenced_at: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl MakerStatus {
+    /// The last sequence that the newest snapshot covers (0: none).
+    pub fn last_sequence(&self) -> Sequence {
+        Sequence(self.last_sequence.load(Ordering::Relaxed))
+    }
+
+    /// The stamp of the last batch that the newest snapshot covers.
+    pub fn sequenced_at(&self) -> Timestamp {
+        Timestamp(self.sequenced_at.load(Ordering::Relaxed))
+    }
+
+    /// Lets a replay that is under way end.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Makes snapshots.
+pub struct Maker<J> {
+    /// Where they go.
+    pub snapshots: SnapshotFolder,
+    /// What they are made from.
+    pub journal: Arc<J>,
+    /// What must have passed a part of the journal before that is let go.
+    pub events: Arc<EventLog>,
+    /// After how much journal the next one is made.
+    pub journal_bytes: u64,
+    /// Where it tells how far it is.
+    pub status: Arc<MakerStatus>,
+    /// Told of a state that differs, and of the file that says so.
+    pub diverged: Box<dyn Fn(&ReplayError) + Send>,
+}
+
+impl<J: JournalSource> Maker<J> {
+    /// Works until `stop` is closed.
+    pub fn run<M: Machine>(self, stop: &Receiver<()>) {
+        lower_priority();
+        loop {
+            match stop.recv_timeout(INTERVAL) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+            match self.work::<M>() {
+                Ok(()) => {}
+                Err(error @ ReplayError::Diverged { .. }) => {
+                    tracing::error!(%error, "the live state differs from a replay of the journal; the node stops");
+                    (self.diverged)(&error);
+                    return;
+                }
+                Err(error) => tracing::error!(%error, "no snapshot could be made; the journal is kept"),
+            }
+        }
+    }
+
+    /// Makes the next snapshot if it is due, and lets go of what is no longer needed.
+    pub fn work<M: Machine>(&self) -> Result<(), ReplayError> {
+        let newest = self.newest()?;
+        if self.journal.closed_bytes_behind(newest) >= self.journal_bytes && self.events.last() >= newest {
+            self.make::<M>()?;
+        }
+        self.retire()
+    }
+
+    fn newest(&self) -> Result<Sequence, ReplayError> {
+        let paths = self.snapshots.list()?;
+        let header = paths.last().map(|path| self.snapshots.header(path)).transpose();
+        let info = header.unwrap_or_default();
+        if let Some(info) = &info {
+            self.status.last_sequence.store(info.last_sequence.0, Ordering::Relaxed);
+            self.status.sequenced_at.store(info.sequenced_at.0, Ordering::Relaxed);
+        }
+        Ok(info.map(|info| info.last_sequence).unwrap_or_default())
+    }
+
+    /// Makes a snapshot of what the closed segments hold, if they hold more than the newest one. False if it was stopped.
+    pub fn make<M: Machine>(&self) -> Result<bool, ReplayError> {
+        let quarantined = self.journal.quarantined();
+        let mut replay = Replay::<M>::start(&self.snapshots, Sequence(u64::MAX), quarantined)?;
+        let (from, through) = (replay.last(), self.journal.closed_through());
+        if through <= from {
+            return Ok(false);
+        }
+        self.journal.read(from, through, &mut |batch| {
+            replay.apply(&batch)?;
+            Ok(!self.status.stop.load(Ordering::Relaxed))
+        })?;
+        if replay.last() < through {
+            return Ok(false);
+        }
+        replay.check_whole()?;
+        let info = replay.snapshot_info(&self.snapshots);
+        let info = self.snapshots.write(info, &replay.machine().snapshot())?;
+        tracing::info!(
+            last_sequence = info.last_sequence.0,
+            bytes = info.state_bytes,
+            replayed = info.last_sequence.0 - from.0,
+            "snapshot made"
+        );
+        self.snapshots.prune()?;
+        self.newest()?;
+        Ok(true)
+    }
+
+    fn retire(&self) -> Result<(), ReplayError> {
+        let kept = self.snapshots.prune()?;
+        if kept.len() < SNAPSHOTS_KEPT {
+            return Ok(());
+        }
+        let covered = kept[0].last_sequence.min(self.events.last());
+        self.journal.retire(covered)
+    }
+}
+
+/// Keeps the evidence of a state that differs: `run` refuses to start over it.
+pub fn keep_evidence(path: PathBuf, error: &ReplayError) {
+    let text = format!(
+        "The live state differed from a replay of the journal:\n{error}\n\n\
+         The journal and the snapshots are the evidence: copy the whole data folder before anything else. The node does\n\
+         not start while this file exists.\n"
+    );
+    if let Err(error) = std::fs::write(&path, text) {
+        tracing::error!(path = %path.display(), %error, "the evidence could not be written down");
+    }
+}
+
+/// The calling thread runs only when nothing else wants to.
+pub(crate) fn lower_priority() {
+    if let Err(error) = rustix::process::setpriority_process(None, 19) {
+        tracing::warn!(%error, "the thread's priority could not be lowered");
+    }
+}
