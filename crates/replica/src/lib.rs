@@ -1,1 +1,25 @@
-//! Placeholder of the skeleton commit.
+//! Sequencing, consensus and what a journal must hold after a crash. No I/O, no clock, no randomness.
+//!
+//! ```text
+//!        node (I/O)                              replica (pure)
+//!  commands, cancels ──┐
+//!  ticks, deadlines  ──┼── Input ──> step(now, input) ──> Output ──┬── append, sync ──> journal
+//!  peers' messages   ──┤                 │                         ├── applied ──> answers, event log
+//!  "it is on disk"   ──┘             raft RawNode                  ├── send ──> peers
+//!                                        │                         └── stop
+//!                                    Applier<M> (the state machine, and the checks in front of it)
+//! ```
+//!
+//! The same `step` runs in production on its own thread and in a simulator on virtual time. One node is a group of one
+//! voter: there is one code path. What a replay of the journal does (at start, for snapshots, for the event log) is the
+//! same [`Applier`], so that each replay checks what the live node wrote down.
+
+mod applier;
+mod log;
+mod protocol;
+pub mod recovery;
+mod replica;
+
+pub use applier::{Applied, Applier, LogEntry};
+pub use protocol::{Input, Now, Output, PeerMessage, Record, Refusal, StopReason, Ticket};
+pub use replica::{HardState, Replica, Settings};
