@@ -80,6 +80,23 @@ reject_reasons! {
     Quarantined = 90, "quarantined", "The operator quarantined this command, because applying it failed.";
 }
 
+impl RejectReason {
+    /// True if the refusal is final: it is remembered under the request id, and nothing else under that id has executed or
+    /// will. False for what is decided before the memory of requests may be touched (the key, unknown accounts and keys,
+    /// no room) and for an id that was used already.
+    pub const fn uses_request_id(self) -> bool {
+        !matches!(
+            self,
+            Self::RequestIdReused
+                | Self::RequestMemoryFull
+                | Self::KeyUnknown
+                | Self::KeyRevoked
+                | Self::KeyScopeMissing
+                | Self::AccountUnknown
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

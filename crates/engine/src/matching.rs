@@ -1,0 +1,174 @@
+//! Matching: an incoming order against the book, best price first, oldest first.
+//!
+//! Both sides settle at each fill: the base changes hands, the quote less or plus the fees, and the fees' account takes
+//! or pays the difference. The taker pays from what is available (the checks saw to it that it can), the maker from what it
+//! holds, of which each fill releases what is no longer needed.
+
+use types::{Amount, CloseReason, Event, FillSide, OrderStatus, Price, Quantity, SelfTradePrevention, Side, Trade};
+
+use crate::book::{Book, Maker, crosses};
+use crate::exchange::Exchange;
+use crate::orders::OrderRecord;
+use crate::placing::bounded;
+
+/// Why matching ended before the taker was filled (if it wasn't).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// There is nothing more to trade with at its price.
+    NothingLeft,
+    /// It met an order of its own account, and its rest is to be cancelled.
+    SelfTrade,
+}
+
+/// The two sides' part of one fill, in quote units.
+struct Fees {
+    taker: i64,
+    maker: i64,
+}
+
+impl<B: Book> Exchange<B> {
+    /// Matches an order that is not in the book.
+    pub(crate) fn match_taker(&mut self, taker: &mut OrderRecord, events: &mut Vec<Event>) -> Stopped {
+        let at = taker.instrument.0 as usize;
+        let makers = taker.side.opposite();
+        let mut fills = 0;
+        while taker.remaining() > 0 {
+            let Some(maker) = self.instruments[at].book.best(makers) else {
+                break;
+            };
+            if !crosses(makers, maker.price, taker.price) {
+                break;
+            }
+            if self.overdue && self.is_dead(maker.key.0) {
+                self.close_dead(maker.key.0, events);
+                continue;
+            }
+            if maker.account == taker.account {
+                match taker.self_trade_prevention {
+                    SelfTradePrevention::CancelNewest => return Stopped::SelfTrade,
+                    SelfTradePrevention::CancelOldest => {
+                        self.close(maker.key.0, OrderStatus::Cancelled, CloseReason::SelfTrade, events);
+                        continue;
+                    }
+                    SelfTradePrevention::CancelBoth => {
+                        self.close(maker.key.0, OrderStatus::Cancelled, CloseReason::SelfTrade, events);
+                        return Stopped::SelfTrade;
+                    }
+                }
+            }
+            self.trade(taker, &maker, fills, events);
+            fills += 1;
+        }
+        Stopped::NothingLeft
+    }
+
+    fn trade(&mut self, taker: &mut OrderRecord, maker: &Maker, index: u32, events: &mut Vec<Event>) {
+        let at = taker.instrument.0 as usize;
+        let lots = taker.remaining().min(maker.remaining.0);
+        let slot = maker.key.0;
+        let resting = self.orders.get(slot);
+        let notional = bounded(self.instruments[at].scale.notional(maker.price, lots));
+        let fees = self.fees_of(taker, resting, notional);
+
+        taker.filled += lots;
+        taker.filled_notional += notional;
+        taker.taken_notional += notional;
+        taker.fee += fees.taker;
+        let mut after = *resting;
+        after.filled += lots;
+        after.filled_notional += notional;
+        after.fee += fees.maker;
+        after.hold = self.hold_of(&after);
+        self.settle_fill(taker, resting.hold - after.hold, &after, lots, notional, &fees);
+
+        self.set_last_price(at, maker.price);
+        self.instruments[at].book.fill_best(after.side, Quantity(lots));
+        events.push(Event::Traded(Trade {
+            instrument: taker.instrument,
+            index,
+            price: maker.price,
+            quantity: Quantity(lots),
+            notional: Amount(notional),
+            taker_side: taker.side,
+            maker: side_of(&after, fees.maker),
+            taker: side_of(taker, fees.taker),
+        }));
+        if after.remaining() == 0 {
+            self.forget(slot);
+        } else {
+            self.orders.change(slot, |record| *record = after);
+        }
+    }
+
+    /// What is new of both sides' fees; a rebate that the fees' account can't pay is paid as far as it can.
+    fn fees_of(&self, taker: &OrderRecord, maker: &OrderRecord, notional: i64) -> Fees {
+        let made = |record: &OrderRecord| record.filled_notional - record.taken_notional;
+        let mut fees = Fees {
+            taker: taker.rates.fee(taker.taken_notional + notional, made(taker), 0) - taker.fee,
+            maker: maker.rates.fee(maker.taken_notional, made(maker) + notional, 0) - maker.fee,
+        };
+        if fees.taker < 0 || fees.maker < 0 {
+            let account = self.instruments[taker.instrument.0 as usize].fees;
+            let mut short = -(self.ledger.available(account) + fees.taker + fees.maker).min(0);
+            for fee in [&mut fees.maker, &mut fees.taker] {
+                let cut = short.min((-*fee).max(0));
+                *fee += cut;
+                short -= cut;
+            }
+        }
+        fees
+    }
+
+    fn settle_fill(
+        &mut self,
+        taker: &OrderRecord,
+        released: i64,
+        maker: &OrderRecord,
+        lots: i64,
+        notional: i64,
+        fees: &Fees,
+    ) {
+        let listing = &self.instruments[taker.instrument.0 as usize];
+        let base = lots * listing.scale.base_per_lot;
+        let account = listing.fees;
+        let ledger = &mut self.ledger;
+        match maker.side {
+            Side::Sell => {
+                ledger.change(maker.base, 0, -base);
+                ledger.change(maker.quote, notional - fees.maker, 0);
+                ledger.change(taker.base, base, 0);
+                ledger.change(taker.quote, -notional - fees.taker, 0);
+            }
+            Side::Buy => {
+                let spent = notional + fees.maker;
+                assert!(released >= spent, "a fill never costs more than it releases");
+                ledger.change(maker.quote, released - spent, -released);
+                ledger.change(maker.base, base, 0);
+                ledger.change(taker.base, -base, 0);
+                ledger.change(taker.quote, notional - fees.taker, 0);
+            }
+        }
+        if fees.taker + fees.maker != 0 {
+            ledger.change(account, fees.taker + fees.maker, 0);
+        }
+    }
+
+    fn set_last_price(&mut self, at: usize, price: Price) {
+        let listing = &mut self.instruments[at];
+        if listing.last_price != price {
+            self.sum.remove(listing.last_price_item());
+            listing.last_price = price;
+            self.sum.add(listing.last_price_item());
+        }
+    }
+}
+
+fn side_of(record: &OrderRecord, fee: i64) -> FillSide {
+    FillSide {
+        order_id: record.order_id,
+        account: record.account,
+        client_order_id: record.client_order_id,
+        fee: Amount(fee),
+        remaining: Quantity(record.remaining()),
+    }
+}
