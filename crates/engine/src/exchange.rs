@@ -27,7 +27,7 @@ use types::{
 };
 
 use crate::accounts::Accounts;
-use crate::book::{Book, PlainBook};
+use crate::book::{Book, FastBook};
 use crate::deadlines::Deadlines;
 use crate::hash::{self, Kind, Mixer, Sum};
 use crate::instruments::Listing;
@@ -43,7 +43,7 @@ const DROPS_FOR_ROOM_MAX: usize = 64;
 
 /// The exchange's whole state, over one kind of book. See the module.
 #[derive(Clone, Debug)]
-pub struct Exchange<B: Book = PlainBook> {
+pub struct Exchange<B: Book = FastBook> {
     pub(crate) rules: Rules,
     /// Where the running, or else the last, command stands, and its stamp.
     pub(crate) position: Position,

@@ -69,6 +69,8 @@ pub enum Event {
         cancelled_quantity: Quantity,
     },
     /// All of the account's orders (of an instrument) were asked to be cancelled; an `OrderClosed` follows for each.
+    /// Those of everybody follow in bounded steps, with the commands that come next; the instrument takes no orders until
+    /// the last one is closed.
     AllCancelled {
         /// Whose; everybody's if none.
         account: Option<AccountId>,
@@ -91,7 +93,8 @@ pub enum Event {
         /// When it fires; none if it is off.
         deadline: Option<Timestamp>,
     },
-    /// A balance after the command, once for each that it changed.
+    /// A balance after the command, once for each that it changed. Of a deposit or withdrawal it is the answer, and thus
+    /// the first event; should a deadline that was due change the same balance, a second one follows.
     BalanceChanged {
         /// The balance as it is now.
         balance: Balance,

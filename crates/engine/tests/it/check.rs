@@ -10,7 +10,7 @@
 //! alice, bob and carol, each with a key and with 10,000 USD and 1,000 ACME.
 
 use engine::Exchange;
-use engine::book::{Book, PlainBook};
+use engine::book::{Book, FastBook, PlainBook};
 use types::*;
 
 /// An exchange, and what the commands' words mean in it.
@@ -156,7 +156,7 @@ impl<B: Book> World<B> {
         let book = self.exchange.book(InstrumentId(0)).unwrap();
         let side = |side| -> String {
             let orders = book.orders(side);
-            let orders = orders.map(|(_, order)| format!("{}@{}", order.remaining, order.price));
+            let orders = orders.map(|(_, order)| format!("{}@{}", order.remaining.0, order.price.0));
             orders.collect::<Vec<_>>().join(" ")
         };
         format!("{} | {}", side(Side::Buy), side(Side::Sell)).trim().to_string()
@@ -170,7 +170,7 @@ impl<B: Book> World<B> {
             let (name, asset) = whose.split_once(' ').unwrap();
             let asset = AssetId(u16::from(asset != "USD"));
             let balance = self.exchange.balance(account(name), asset);
-            let shown = format!("{} + {}", balance.available, balance.held);
+            let shown = format!("{} + {}", balance.available.0, balance.held.0);
             assert_eq!(shown, expected.trim(), "{line}");
         } else {
             let (command, expected) = line.split_once("->").unwrap_or((line, ""));
@@ -295,6 +295,7 @@ impl<B: Book> World<B> {
 /// Runs the text over both books.
 pub fn check(text: &str) {
     run::<PlainBook>(text);
+    run::<FastBook>(text);
 }
 
 fn run<B: Book>(text: &str) {
@@ -432,7 +433,7 @@ fn words(event: &Event) -> Option<String> {
         } => {
             let reason = reason.map_or(String::new(), |reason| format!(" rejected {}", reason.code()));
             let order = order.map_or(String::new(), |order| {
-                format!(" open {}/{}", order.filled, order.quantity)
+                format!(" open {}/{}", order.filled.0, order.quantity.0)
             });
             format!("repeat of {}{reason}{order}", original.sequence)
         }
@@ -443,19 +444,19 @@ fn words(event: &Event) -> Option<String> {
             let kept = if *priority_kept { "kept" } else { "lost" };
             format!(
                 "replaced {} {}@{} {kept}",
-                order.client_order_id, order.quantity, order.price
+                order.client_order_id, order.quantity.0, order.price.0
             )
         }
         Event::Traded(trade) => {
             let fees = if trade.maker.fee.0 == 0 && trade.taker.fee.0 == 0 {
                 String::new()
             } else {
-                format!(" fees {} {}", trade.maker.fee, trade.taker.fee)
+                format!(" fees {} {}", trade.maker.fee.0, trade.taker.fee.0)
             };
             let filled = if trade.maker.remaining.0 == 0 { " filled" } else { "" };
             format!(
                 "{}@{} with {}{filled}{fees}",
-                trade.quantity, trade.price, trade.maker.client_order_id
+                trade.quantity.0, trade.price.0, trade.maker.client_order_id
             )
         }
         Event::OrderClosed {
@@ -464,8 +465,8 @@ fn words(event: &Event) -> Option<String> {
             cancelled_quantity,
         } => {
             format!(
-                "{} {:?} {:?} {cancelled_quantity}",
-                order.client_order_id, order.status, reason
+                "{} {:?} {reason:?} {}",
+                order.client_order_id, order.status, cancelled_quantity.0
             )
         }
         Event::AllCancelled { count, .. } => format!("all cancelled {count}"),
@@ -478,7 +479,7 @@ fn words(event: &Event) -> Option<String> {
             reason: BalanceReason::Order,
             ..
         } => return None,
-        Event::BalanceChanged { balance, reason } => format!("{reason:?} {} + {}", balance.available, balance.held),
+        Event::BalanceChanged { balance, reason } => format!("{reason:?} {} + {}", balance.available.0, balance.held.0),
         Event::AssetCreated(asset) => format!("asset {}", asset.symbol),
         Event::InstrumentChanged(instrument) => {
             format!(
