@@ -32,6 +32,7 @@ const ALLOWED: &[Allowed] = &[
     allowed("bench", &["types", "wire", "client", "engine"], &[]),
     allowed("powerloss", &[], &[]),
     allowed("faults", &["types", "wire", "client", "powerloss"], &[]),
+    allowed("fuzzing", &["types", "wire", "gateway"], &[]),
     allowed("xtask", &[], &[]),
 ];
 
