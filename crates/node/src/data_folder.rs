@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use types::{ClusterId, GroupId, Incarnation};
+use wire::journal::{Identity, NodeId};
 
 /// The layout of a data folder.
 const FORMAT: u32 = 1;
@@ -28,19 +29,6 @@ pub struct DataFolder {
     path: PathBuf,
     /// Unlocked when it is closed, by the kernel if need be.
     _lock: File,
-}
-
-/// Whose a data folder is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FolderIdentity {
-    /// The cluster.
-    pub cluster_id: ClusterId,
-    /// The group.
-    pub group: GroupId,
-    /// The life of the group.
-    pub incarnation: Incarnation,
-    /// The node's number. An empty disk is a new node with a new number.
-    pub node: u64,
 }
 
 /// Why a data folder can't be used.
@@ -105,7 +93,7 @@ struct ClusterFile {
 
 impl DataFolder {
     /// Opens a folder that `init` or a demo made, and locks it.
-    pub fn open(path: &Path) -> Result<(Self, FolderIdentity), DataFolderError> {
+    pub fn open(path: &Path) -> Result<(Self, Identity), DataFolderError> {
         if !path.join("cluster.toml").is_file() {
             return Err(DataFolderError::NotInitialised(path.to_owned()));
         }
@@ -153,13 +141,13 @@ impl DataFolder {
     }
 
     /// Makes it a data folder of this cluster, for good.
-    pub fn finish(&self, identity: &FolderIdentity) -> Result<(), DataFolderError> {
+    pub fn finish(&self, identity: &Identity) -> Result<(), DataFolderError> {
         let file = ClusterFile {
             format: FORMAT,
-            cluster_id: identity.cluster_id.to_string(),
+            cluster_id: identity.cluster.to_string(),
             group: identity.group.0,
             incarnation: identity.incarnation.0,
-            node: identity.node,
+            node: identity.node.0,
         };
         let text = format!(
             "# Written once by `meridian init`. Never change it: the journal is refused if it does not agree.\n\
@@ -169,7 +157,7 @@ impl DataFolder {
         self.write("cluster.toml", text.as_bytes(), 0o644)
     }
 
-    fn read_identity(&self) -> Result<FolderIdentity, DataFolderError> {
+    fn read_identity(&self) -> Result<Identity, DataFolderError> {
         let path = self.file("cluster.toml");
         let damaged = |reason: String| DataFolderError::Damaged {
             path: path.clone(),
@@ -184,11 +172,11 @@ impl DataFolder {
             )));
         }
         let cluster_id = file.cluster_id.parse();
-        Ok(FolderIdentity {
-            cluster_id: cluster_id.map_err(|error| damaged(format!("cluster_id: {error}")))?,
+        Ok(Identity {
+            cluster: cluster_id.map_err(|error| damaged(format!("cluster_id: {error}")))?,
             group: GroupId(file.group),
             incarnation: Incarnation(file.incarnation),
-            node: file.node,
+            node: NodeId(file.node),
         })
     }
 
@@ -265,12 +253,12 @@ mod tests {
 
     use super::*;
 
-    fn identity() -> FolderIdentity {
-        FolderIdentity {
-            cluster_id: "test-1".parse().unwrap(),
+    fn identity() -> Identity {
+        Identity {
+            cluster: "test-1".parse().unwrap(),
             group: GroupId(0),
             incarnation: Incarnation(1),
-            node: 1,
+            node: NodeId(1),
         }
     }
 

@@ -15,6 +15,7 @@ pub mod core;
 pub mod data_folder;
 pub mod event_log;
 pub mod journal;
+pub mod listeners;
 pub mod logging;
 pub mod operations;
 pub mod publisher;

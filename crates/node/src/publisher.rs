@@ -167,10 +167,11 @@ impl<J: JournalSource> Publisher<J> {
         let journal = Arc::clone(&self.journal);
         let at_most = Sequence(self.writer.next().0 - 1);
         let mut replay = Replay::<M>::start(&self.snapshots, at_most, journal.quarantined())?;
-        journal.read(replay.last(), through, &mut |batch| {
-            let batch = Arc::new(replay.apply(&batch)?);
-            if batch.header.first_sequence >= self.writer.next() {
-                self.publish(&batch);
+        journal.read(replay.applied().index, through, &mut |entry| {
+            if let Some(batch) = replay.apply(entry)?
+                && batch.header.first_sequence >= self.writer.next()
+            {
+                self.publish(&Arc::new(batch));
             }
             Ok(true)
         })
@@ -208,9 +209,10 @@ fn repair<M: Machine, J: JournalSource>(
     };
     let at_most = Sequence(gap.first.0 - 1);
     let mut replay = Replay::<M>::start(snapshots, at_most, journal.quarantined())?;
-    journal.read(replay.last(), gap.last, &mut |batch| {
-        let batch = replay.apply(&batch)?;
-        if batch.header.first_sequence >= gap.first {
+    journal.read(replay.applied().index, gap.last, &mut |entry| {
+        if let Some(batch) = replay.apply(entry)?
+            && batch.header.first_sequence >= gap.first
+        {
             writer.fill(&batch)?;
         }
         Ok(true)
@@ -236,9 +238,9 @@ pub fn settle<M: Machine, J: JournalSource>(
     let mut replay = Replay::<M>::start(snapshots, at_most, journal.quarantined())?;
     let through = gaps.last().expect("there is one").last;
     let mut gaps = gaps.into_iter().peekable();
-    journal.read(replay.last(), through, &mut |batch| {
-        let batch = replay.apply(&batch)?;
-        if let Some(gap) = gaps.peek()
+    journal.read(replay.applied().index, through, &mut |entry| {
+        if let Some(batch) = replay.apply(entry)?
+            && let Some(gap) = gaps.peek()
             && batch.header.first_sequence >= gap.first
         {
             writer.fill(&batch)?;
@@ -251,3 +253,6 @@ pub fn settle<M: Machine, J: JournalSource>(
     })?;
     writer.done().map_err(EventLogWriteError::into)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,19 @@
 //! A state machine small enough to be right by looking at it, for tests of what goes around one.
 
-use types::{AccountId, Command, Event, Position, RequestId, StateMachine, Timestamp};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use replica::{Applied, Applier, LogEntry};
+use types::{
+    AccountId, AppliedBatch, BatchHeader, Command, Epoch, Event, GroupId, Incarnation, Position, RequestId, Sequence,
+    StateMachine, Timestamp,
+};
+use wire::batch::BatchEncoder;
+use wire::journal::{Identity, LogIndex, NodeId, RecordKind, Term};
+
+use crate::replay::{JournalSource, ReplayError};
 
 /// Remembers how many commands came and what their request ids and stamps add up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,5 +75,145 @@ impl StateMachine for Tally {
 
     fn restore((count, sum, _): Self::Snapshot) -> Result<Self, String> {
         Ok(Self { count, sum })
+    }
+}
+
+/// A journal in memory, and the live state machine that it comes from.
+#[derive(Debug)]
+pub(crate) struct MemoryJournal {
+    live: Mutex<Applier<Tally>>,
+    entries: Mutex<Vec<LogEntry>>,
+    retired: AtomicU64,
+}
+
+/// Whose everything in tests is.
+pub(crate) fn identity() -> Identity {
+    Identity {
+        cluster: "test".parse().unwrap(),
+        group: GroupId(0),
+        incarnation: Incarnation(1),
+        node: NodeId(1),
+    }
+}
+
+impl MemoryJournal {
+    pub fn new() -> Self {
+        Self {
+            live: Mutex::new(Applier::new(&identity(), Tally::default(), Applied::default(), BTreeSet::new())),
+            entries: Mutex::default(),
+            retired: AtomicU64::new(0),
+        }
+    }
+
+    /// Sequences, journals and applies a batch of some commands. Every fifth entry is one without a batch.
+    pub fn append(&self, commands: u32) -> Arc<AppliedBatch> {
+        let mut live = self.live.lock().unwrap();
+        let mut entries = self.entries.lock().unwrap();
+        let applied = live.applied();
+        if applied.index.0 % 5 == 0 {
+            let empty = LogEntry {
+                kind: RecordKind::Empty,
+                index: applied.index.next(),
+                term: Term(1),
+                chain: applied.chain,
+                payload: Bytes::new(),
+            };
+            live.apply(&empty).unwrap();
+            entries.push(empty);
+        }
+        let mut encoder = BatchEncoder::new();
+        for index in 0..commands {
+            let mut command = Command::clock(Timestamp(7));
+            let request_id = format!("r-{}-{index}", applied.sequence);
+            command.request_id = request_id.parse().unwrap();
+            encoder.push(&command).unwrap();
+        }
+        let first_sequence = applied.sequence.next();
+        let (_, payload) = encoder.finish(BatchHeader {
+            group: identity().group,
+            incarnation: identity().incarnation,
+            epoch: Epoch(1),
+            first_sequence,
+            count: commands,
+            sequenced_at: Timestamp(first_sequence.0),
+            committed_through: applied.sequence,
+            committed_at: Timestamp(first_sequence.0),
+            hashed_through: applied.sequence,
+            state_hash: live.machine().state_hash(),
+            ..BatchHeader::default()
+        });
+        let entry = LogEntry {
+            kind: RecordKind::Batch,
+            index: live.applied().index.next(),
+            term: Term(1),
+            chain: applied.chain.behind(Epoch(1), first_sequence, &payload),
+            payload: payload.into(),
+        };
+        let batch = live.apply(&entry).unwrap().unwrap();
+        entries.push(entry);
+        Arc::new(batch)
+    }
+
+    /// The last sequence that was applied.
+    pub fn applied(&self) -> Sequence {
+        self.live.lock().unwrap().applied().sequence
+    }
+
+    /// The live state.
+    pub fn machine(&self) -> Tally {
+        *self.live.lock().unwrap().machine()
+    }
+
+    /// Changes the live state behind the journal's back.
+    pub fn corrupt(&self) {
+        let mut live = self.live.lock().unwrap();
+        let applied = live.applied();
+        let machine = Tally { sum: live.machine().sum ^ 1, ..*live.machine() };
+        *live = Applier::new(&identity(), machine, applied, BTreeSet::new());
+    }
+
+    /// Up to where it was let go.
+    pub fn retired(&self) -> u64 {
+        self.retired.load(Ordering::Relaxed)
+    }
+}
+
+impl JournalSource for MemoryJournal {
+    fn read(
+        &self,
+        after: LogIndex,
+        through: Sequence,
+        each: &mut dyn FnMut(&LogEntry) -> Result<bool, ReplayError>,
+    ) -> Result<(), ReplayError> {
+        let entries = self.entries.lock().unwrap().clone();
+        for entry in entries.iter().filter(|entry| entry.index > after) {
+            let goes_on = each(entry)?;
+            let header = wire::batch::decode_header(&entry.payload);
+            if !goes_on || header.is_ok_and(|header| header.last_sequence() >= through) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn first(&self) -> Sequence {
+        Sequence(self.retired() + 1)
+    }
+
+    fn closed_through(&self) -> Sequence {
+        self.applied()
+    }
+
+    fn closed_bytes_behind(&self, after: Sequence) -> u64 {
+        self.applied().0 - after.0
+    }
+
+    fn retire(&self, through: Sequence) -> Result<(), ReplayError> {
+        self.retired.store(through.0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn quarantined(&self) -> BTreeSet<Sequence> {
+        BTreeSet::new()
     }
 }

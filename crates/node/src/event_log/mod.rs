@@ -22,7 +22,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use gateway::handle::{History, HistoryError};
-use types::{AppliedBatch, ClusterId, GroupId, Incarnation, Sequence};
+use types::{AppliedBatch, Sequence};
+use wire::journal::Identity;
 
 use segment::{ReadError, Segment};
 pub use writer::{Gap, Writer};
@@ -32,12 +33,8 @@ pub use writer::{Gap, Writer};
 pub struct EventLogConfig {
     /// Its folder.
     pub folder: PathBuf,
-    /// The cluster that it belongs to.
-    pub cluster_id: ClusterId,
-    /// The group whose events it holds.
-    pub group: GroupId,
-    /// The life of that group.
-    pub incarnation: Incarnation,
+    /// Whose events it holds.
+    pub identity: Identity,
     /// After how many bytes a new segment is started.
     pub segment_bytes: u64,
     /// How many bytes all segments may take, unless they are younger than `keep_ns`.

@@ -9,6 +9,8 @@ use types::{
     Timestamp,
 };
 
+use wire::journal::{Identity, NodeId};
+
 use super::{EventLogConfig, Gap, Writer};
 
 const COUNT: u32 = 3;
@@ -16,9 +18,12 @@ const COUNT: u32 = 3;
 fn config(folder: &Path) -> EventLogConfig {
     EventLogConfig {
         folder: folder.to_owned(),
-        cluster_id: "test".parse().unwrap(),
-        group: GroupId(0),
-        incarnation: Incarnation(1),
+        identity: Identity {
+            cluster: "test".parse().unwrap(),
+            group: GroupId(0),
+            incarnation: Incarnation(1),
+            node: NodeId(1),
+        },
         segment_bytes: 2_000,
         bytes_max: 1 << 30,
         keep_ns: Timestamp::DAY,

@@ -334,9 +334,9 @@ fn failed(config: &EventLogConfig, error: io::Error) -> EventLogWriteError {
 
 fn segment_info(config: &EventLogConfig, first: Sequence) -> SegmentInfo {
     SegmentInfo {
-        cluster_id: config.cluster_id,
-        group: config.group,
-        incarnation: config.incarnation,
+        cluster_id: config.identity.cluster,
+        group: config.identity.group,
+        incarnation: config.identity.incarnation,
         first_sequence: first,
     }
 }

@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use types::{ClusterId, GroupId, Incarnation, Sequence, StateMachine};
+use types::{Sequence, StateMachine};
+use wire::journal::Identity;
 use wire::snapshot::{
     SNAPSHOT_HEADER_BYTES, SnapshotError, SnapshotHasher, SnapshotInfo, check_snapshot, decode_snapshot_header,
     encode_snapshot_header,
@@ -20,12 +21,8 @@ pub const SNAPSHOTS_KEPT: usize = 2;
 pub struct SnapshotFolder {
     /// Where.
     pub folder: PathBuf,
-    /// The cluster whose they must be.
-    pub cluster_id: ClusterId,
-    /// The group whose they must be.
-    pub group: GroupId,
-    /// The life of the group whose they must be.
-    pub incarnation: Incarnation,
+    /// Whose they must be; which node made them does not matter.
+    pub identity: Identity,
 }
 
 /// Why a snapshot could not be written or read.
@@ -144,9 +141,9 @@ impl SnapshotFolder {
     }
 
     fn check_identity(&self, path: &Path, info: &SnapshotInfo) -> Result<(), SnapshotFileError> {
-        let own = info.cluster_id == self.cluster_id
-            && info.group == self.group
-            && info.incarnation == self.incarnation
+        let own = info.cluster_id == self.identity.cluster
+            && info.group == self.identity.group
+            && info.incarnation == self.identity.incarnation
             && self.path_of(info.last_sequence).file_name() == path.file_name();
         if own {
             return Ok(());

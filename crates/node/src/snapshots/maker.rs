@@ -75,7 +75,7 @@ impl<J: JournalSource> Maker<J> {
             }
             match self.work::<M>() {
                 Ok(()) => {}
-                Err(error @ ReplayError::Diverged { .. }) => {
+                Err(error) if error.is_divergence() => {
                     tracing::error!(%error, "the live state differs from a replay of the journal; the node stops");
                     (self.diverged)(&error);
                     return;
@@ -109,15 +109,15 @@ impl<J: JournalSource> Maker<J> {
     pub fn make<M: Machine>(&self) -> Result<bool, ReplayError> {
         let quarantined = self.journal.quarantined();
         let mut replay = Replay::<M>::start(&self.snapshots, Sequence(u64::MAX), quarantined)?;
-        let (from, through) = (replay.last(), self.journal.closed_through());
-        if through <= from {
+        let (from, through) = (replay.applied(), self.journal.closed_through());
+        if through <= from.sequence {
             return Ok(false);
         }
-        self.journal.read(from, through, &mut |batch| {
-            replay.apply(&batch)?;
+        self.journal.read(from.index, through, &mut |entry| {
+            replay.apply(entry)?;
             Ok(!self.status.stop.load(Ordering::Relaxed))
         })?;
-        if replay.last() < through {
+        if replay.applied().sequence < through {
             return Ok(false);
         }
         replay.check_whole()?;
@@ -126,7 +126,7 @@ impl<J: JournalSource> Maker<J> {
         tracing::info!(
             last_sequence = info.last_sequence.0,
             bytes = info.state_bytes,
-            replayed = info.last_sequence.0 - from.0,
+            replayed = info.last_sequence.0 - from.sequence.0,
             "snapshot made"
         );
         self.snapshots.prune()?;

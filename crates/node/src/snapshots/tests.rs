@@ -1,28 +1,38 @@
 //! Snapshots are written, damaged, and passed over in favour of older ones.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use types::{Epoch, GroupId, Incarnation, Sequence, StateMachine, Timestamp};
+use wire::journal::{Identity, NodeId};
 use wire::snapshot::SnapshotInfo;
 
-use super::{SNAPSHOTS_KEPT, SnapshotFolder};
-use crate::testing::Tally;
+use super::{Maker, SNAPSHOTS_KEPT, SnapshotFolder};
+use crate::event_log::{EventLogConfig, Writer};
+use crate::testing::{MemoryJournal, Tally};
 
 fn folder(path: &Path) -> SnapshotFolder {
     SnapshotFolder {
         folder: path.join("snapshots"),
-        cluster_id: "test".parse().unwrap(),
+        identity: identity("test", 1),
+    }
+}
+
+fn identity(cluster: &str, incarnation: u32) -> Identity {
+    Identity {
+        cluster: cluster.parse().unwrap(),
         group: GroupId(0),
-        incarnation: Incarnation(1),
+        incarnation: Incarnation(incarnation),
+        node: NodeId(1),
     }
 }
 
 fn write(folder: &SnapshotFolder, last: u64) -> SnapshotInfo {
     let machine = Tally { count: last, sum: 7 };
     let info = SnapshotInfo {
-        cluster_id: folder.cluster_id,
-        group: folder.group,
-        incarnation: folder.incarnation,
+        cluster_id: folder.identity.cluster,
+        group: folder.identity.group,
+        incarnation: folder.identity.incarnation,
         epoch: Epoch(1),
         last_sequence: Sequence(last),
         sequenced_at: Timestamp(last),
@@ -95,14 +105,8 @@ fn snapshots_of_others_are_not_taken() {
     let own = folder(parent.path());
     write(&own, 10);
     for other in [
-        SnapshotFolder {
-            cluster_id: "other".parse().unwrap(),
-            ..own.clone()
-        },
-        SnapshotFolder {
-            incarnation: Incarnation(2),
-            ..own.clone()
-        },
+        SnapshotFolder { identity: identity("other", 1), ..own.clone() },
+        SnapshotFolder { identity: identity("test", 2), ..own.clone() },
     ] {
         write(&other, 20);
         assert_eq!(newest(&own), Some(10));
@@ -125,4 +129,73 @@ fn the_last_ones_are_kept() {
     let kept = folder.prune().unwrap();
     assert_eq!(kept.len(), SNAPSHOTS_KEPT);
     assert_eq!((kept[0].last_sequence, newest(&folder)), (Sequence(30), Some(40)));
+}
+
+fn maker(path: &Path, journal: &Arc<MemoryJournal>) -> (Maker<MemoryJournal>, Writer) {
+    let writer = Writer::open(EventLogConfig {
+        folder: path.join("events"),
+        identity: identity("test", 1),
+        segment_bytes: 1_000,
+        bytes_max: 1 << 30,
+        keep_ns: Timestamp::DAY,
+        recent_bytes_max: 500,
+    })
+    .unwrap();
+    let maker = Maker {
+        snapshots: folder(path),
+        journal: Arc::clone(journal),
+        events: writer.log(),
+        journal_bytes: 10,
+        status: Arc::default(),
+        diverged: Box::new(|_| {}),
+    };
+    (maker, writer)
+}
+
+#[test]
+fn they_are_made_from_the_journal_and_let_it_go() {
+    let parent = tempfile::tempdir().unwrap();
+    let journal = Arc::new(MemoryJournal::new());
+    let (maker, mut events) = maker(parent.path(), &journal);
+    events.settle(Sequence(0), Sequence(1)).unwrap();
+    let mut step = |commands: u32| {
+        events.append(&journal.append(commands)).unwrap();
+        maker.work::<Tally>().unwrap();
+        (maker.status.last_sequence().0, journal.retired())
+    };
+    assert_eq!(step(5), (0, 0), "not due");
+    assert_eq!(step(5), (10, 0), "one alone lets nothing go");
+    assert_eq!(step(9), (10, 0));
+    assert_eq!(step(1), (20, 10), "what the older one covers may go");
+    assert_eq!(step(30), (50, 20));
+    let (info, machine) = maker.snapshots.load_newest::<Tally>(Sequence(u64::MAX)).unwrap().unwrap();
+    assert_eq!((info.last_sequence, machine), (Sequence(50), journal.machine()));
+}
+
+#[test]
+fn nothing_goes_that_the_event_log_has_not_passed() {
+    let parent = tempfile::tempdir().unwrap();
+    let journal = Arc::new(MemoryJournal::new());
+    let (maker, mut events) = maker(parent.path(), &journal);
+    events.settle(Sequence(0), Sequence(1)).unwrap();
+    events.append(&journal.append(3)).unwrap();
+    journal.append(10);
+    maker.work::<Tally>().unwrap();
+    journal.append(10);
+    maker.work::<Tally>().unwrap();
+    assert_eq!(maker.status.last_sequence(), Sequence(13), "the next one waits for the event log");
+    assert_eq!(journal.retired(), 0);
+}
+
+#[test]
+fn a_state_that_differs_is_found() {
+    let parent = tempfile::tempdir().unwrap();
+    let journal = Arc::new(MemoryJournal::new());
+    let (maker, _events) = maker(parent.path(), &journal);
+    journal.append(5);
+    journal.corrupt();
+    journal.append(5);
+    let error = maker.work::<Tally>().unwrap_err();
+    assert!(error.is_divergence(), "{error}");
+    assert_eq!(maker.snapshots.list().unwrap().len(), 0);
 }
