@@ -53,17 +53,30 @@ fn bind(purpose: &'static str, wanted: SocketAddr, busy: BusyPort) -> Result<Tcp
     loop {
         let error = match TcpListener::bind(address) {
             Ok(listener) => {
-                listener.set_nonblocking(true).map_err(|error| ListenError { purpose, address, error })?;
+                listener.set_nonblocking(true).map_err(|error| ListenError {
+                    purpose,
+                    address,
+                    error,
+                })?;
                 return Ok(listener);
             }
             Err(error) => error,
         };
-        let next = address.port().checked_add(1).filter(|port| port - wanted.port() <= PORTS_TRIED);
+        let next = address
+            .port()
+            .checked_add(1)
+            .filter(|port| port - wanted.port() <= PORTS_TRIED);
         match next {
             Some(port) if busy == BusyPort::MoveOn && error.kind() == io::ErrorKind::AddrInUse => {
                 address.set_port(port);
             }
-            _ => return Err(ListenError { purpose, address, error }),
+            _ => {
+                return Err(ListenError {
+                    purpose,
+                    address,
+                    error,
+                });
+            }
         }
     }
 }
@@ -77,8 +90,14 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         let refused = bind("clients", address, BusyPort::Refuse).unwrap_err().to_string();
-        assert!(refused.starts_with(&format!("listen for clients on {address}: ")), "{refused}");
-        let moved = bind("clients", address, BusyPort::MoveOn).unwrap().local_addr().unwrap();
+        assert!(
+            refused.starts_with(&format!("listen for clients on {address}: ")),
+            "{refused}"
+        );
+        let moved = bind("clients", address, BusyPort::MoveOn)
+            .unwrap()
+            .local_addr()
+            .unwrap();
         assert!(moved.port() > address.port());
     }
 }

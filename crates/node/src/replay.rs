@@ -57,7 +57,9 @@ pub enum ReplayError {
     #[error("replay the journal: {0}")]
     Stopped(StopReason),
     /// The hash that each change kept up to date is not that of the whole state.
-    #[error("replay the journal: the state after sequence {sequence} has hash {whole:016x}, but was kept as {kept:016x}")]
+    #[error(
+        "replay the journal: the state after sequence {sequence} has hash {whole:016x}, but was kept as {kept:016x}"
+    )]
     Diverged {
         /// After which command.
         sequence: Sequence,

@@ -99,7 +99,12 @@ pub(crate) fn identity() -> Identity {
 impl MemoryJournal {
     pub fn new() -> Self {
         Self {
-            live: Mutex::new(Applier::new(&identity(), Tally::default(), Applied::default(), BTreeSet::new())),
+            live: Mutex::new(Applier::new(
+                &identity(),
+                Tally::default(),
+                Applied::default(),
+                BTreeSet::new(),
+            )),
             entries: Mutex::default(),
             retired: AtomicU64::new(0),
         }
@@ -168,7 +173,10 @@ impl MemoryJournal {
     pub fn corrupt(&self) {
         let mut live = self.live.lock().unwrap();
         let applied = live.applied();
-        let machine = Tally { sum: live.machine().sum ^ 1, ..*live.machine() };
+        let machine = Tally {
+            sum: live.machine().sum ^ 1,
+            ..*live.machine()
+        };
         *live = Applier::new(&identity(), machine, applied, BTreeSet::new());
     }
 

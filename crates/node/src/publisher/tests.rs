@@ -34,7 +34,11 @@ fn writer(path: &Path) -> Writer {
     .unwrap()
 }
 
-fn start(path: &Path, journal: &Arc<MemoryJournal>, queued: usize) -> (Sender<Arc<AppliedBatch>>, Publisher<MemoryJournal>, Published) {
+fn start(
+    path: &Path,
+    journal: &Arc<MemoryJournal>,
+    queued: usize,
+) -> (Sender<Arc<AppliedBatch>>, Publisher<MemoryJournal>, Published) {
     let (sender, queue) = bounded(queued);
     let published = Published::default();
     let seen = Arc::clone(&published);
@@ -128,7 +132,12 @@ fn a_gap_in_the_queue_is_filled_before_what_follows_it() {
 
 #[test]
 fn the_log_is_made_to_fit_at_the_start() {
-    for (name, lost) in [("nothing lost", 0..0), ("tail lost", 5..100), ("middle lost", 2..4), ("all lost", 0..100)] {
+    for (name, lost) in [
+        ("nothing lost", 0..0),
+        ("tail lost", 5..100),
+        ("middle lost", 2..4),
+        ("all lost", 0..100),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let journal = Arc::new(MemoryJournal::new());
         let (sender, publisher, _) = start(folder.path(), &journal, 100);
@@ -142,7 +151,7 @@ fn the_log_is_made_to_fit_at_the_start() {
             .map(|entry| entry.unwrap().path())
             .collect();
         paths.sort();
-        assert!(paths.len() > 6, "{name}");
+        assert!(paths.len() >= 6, "{name}");
         for (index, path) in paths.iter().enumerate() {
             if lost.contains(&index) {
                 std::fs::remove_file(path).unwrap();

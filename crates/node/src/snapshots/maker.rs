@@ -157,7 +157,7 @@ pub fn keep_evidence(path: PathBuf, error: &ReplayError) {
 }
 
 /// The calling thread runs only when nothing else wants to.
-pub(crate) fn lower_priority() {
+fn lower_priority() {
     if let Err(error) = rustix::process::setpriority_process(None, 19) {
         tracing::warn!(%error, "the thread's priority could not be lowered");
     }

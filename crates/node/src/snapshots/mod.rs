@@ -7,5 +7,4 @@ mod maker;
 mod tests;
 
 pub use file::{SNAPSHOTS_KEPT, SnapshotFileError, SnapshotFolder};
-pub(crate) use maker::lower_priority;
 pub use maker::{Maker, MakerStatus, keep_evidence};

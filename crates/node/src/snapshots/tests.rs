@@ -105,8 +105,14 @@ fn snapshots_of_others_are_not_taken() {
     let own = folder(parent.path());
     write(&own, 10);
     for other in [
-        SnapshotFolder { identity: identity("other", 1), ..own.clone() },
-        SnapshotFolder { identity: identity("test", 2), ..own.clone() },
+        SnapshotFolder {
+            identity: identity("other", 1),
+            ..own.clone()
+        },
+        SnapshotFolder {
+            identity: identity("test", 2),
+            ..own.clone()
+        },
     ] {
         write(&other, 20);
         assert_eq!(newest(&own), Some(10));
@@ -168,7 +174,11 @@ fn they_are_made_from_the_journal_and_let_it_go() {
     assert_eq!(step(9), (10, 0));
     assert_eq!(step(1), (20, 10), "what the older one covers may go");
     assert_eq!(step(30), (50, 20));
-    let (info, machine) = maker.snapshots.load_newest::<Tally>(Sequence(u64::MAX)).unwrap().unwrap();
+    let (info, machine) = maker
+        .snapshots
+        .load_newest::<Tally>(Sequence(u64::MAX))
+        .unwrap()
+        .unwrap();
     assert_eq!((info.last_sequence, machine), (Sequence(50), journal.machine()));
 }
 
@@ -183,7 +193,11 @@ fn nothing_goes_that_the_event_log_has_not_passed() {
     maker.work::<Tally>().unwrap();
     journal.append(10);
     maker.work::<Tally>().unwrap();
-    assert_eq!(maker.status.last_sequence(), Sequence(13), "the next one waits for the event log");
+    assert_eq!(
+        maker.status.last_sequence(),
+        Sequence(13),
+        "the next one waits for the event log"
+    );
     assert_eq!(journal.retired(), 0);
 }
 
