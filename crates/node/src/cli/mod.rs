@@ -1,5 +1,8 @@
 //! The command line. Each command is a struct of arguments with a `run`; this file only lists them.
 
+mod lobster;
+mod table;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 

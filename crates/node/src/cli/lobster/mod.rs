@@ -1,0 +1,5 @@
+//! `meridian replay lobster`: a real order-by-order record through the public API, compared with what the record shows.
+
+mod aggregation;
+mod queues;
+mod record;
