@@ -5,10 +5,9 @@ use std::str::FromStr;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use aws_lc_rs::{hmac, rand};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
 use types::{KeyId, ParseIdError};
+use wire::signing::{from_hex, to_hex};
 
 /// The length of an Ed25519 seed, and of an HMAC secret that this crate makes, in bytes.
 const SECRET_BYTES: usize = 32;
@@ -16,7 +15,7 @@ const SECRET_BYTES: usize = 32;
 const HMAC_SECRET_BYTES_MIN: usize = 32;
 const HMAC_SECRET_BYTES_MAX: usize = 64;
 
-/// What signs requests. Written `ed25519:BASE64` (the 32 bytes of the private key, RFC 8032's seed) or `hmac:BASE64`.
+/// What signs requests. Written `ed25519:HEX` (the 32 bytes of the private key, RFC 8032's seed) or `hmac:HEX`.
 ///
 /// Never shown by `Debug`; [`Secret::reveal`] writes it out.
 #[derive(Clone, PartialEq, Eq)]
@@ -31,10 +30,10 @@ pub enum Secret {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CredentialsError {
     /// Not of the form `ed25519:…` or `hmac:…`.
-    #[error("the secret is not of the form ed25519:BASE64 or hmac:BASE64")]
+    #[error("the secret is not of the form ed25519:HEX or hmac:HEX")]
     Form,
-    /// Not base64, or of the wrong length.
-    #[error("the secret is not base64 of 32 bytes (hmac: of 32 to 64 bytes)")]
+    /// Not lower-case hex, or of the wrong length.
+    #[error("the secret is not 32 bytes in lower-case hex (hmac: 32 to 64 bytes)")]
     Bytes,
     /// The key is not a number.
     #[error("the key is not a number such as 3")]
@@ -55,8 +54,8 @@ impl Secret {
     /// The secret as text, for a file that only its owner can read.
     pub fn reveal(&self) -> String {
         match self {
-            Self::Ed25519(seed) => format!("ed25519:{}", STANDARD.encode(seed)),
-            Self::HmacSha256(secret) => format!("hmac:{}", STANDARD.encode(secret)),
+            Self::Ed25519(seed) => format!("ed25519:{}", to_hex(seed)),
+            Self::HmacSha256(secret) => format!("hmac:{}", to_hex(secret)),
         }
     }
 
@@ -88,7 +87,7 @@ impl FromStr for Secret {
 
     fn from_str(text: &str) -> Result<Self, CredentialsError> {
         let (kind, encoded) = text.trim().split_once(':').ok_or(CredentialsError::Form)?;
-        let bytes = STANDARD.decode(encoded).map_err(|_| CredentialsError::Bytes)?;
+        let bytes = from_hex(encoded).ok_or(CredentialsError::Bytes)?;
         match kind {
             "ed25519" => Ok(Self::Ed25519(bytes.try_into().map_err(|_| CredentialsError::Bytes)?)),
             "hmac" if (HMAC_SECRET_BYTES_MIN..=HMAC_SECRET_BYTES_MAX).contains(&bytes.len()) => {
@@ -144,24 +143,18 @@ pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
 mod tests {
     use super::*;
 
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-
     #[test]
     fn ed25519_signs_as_in_rfc_8032() {
         // RFC 8032, section 7.1, test 2.
         let seed = "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb";
-        let seed: Vec<u8> = (0..32)
-            .map(|index| u8::from_str_radix(&seed[2 * index..2 * index + 2], 16).unwrap())
-            .collect();
+        let seed = from_hex(seed).unwrap();
         let secret = Secret::Ed25519(seed.try_into().unwrap());
         assert_eq!(
-            hex(&secret.public_key().unwrap()),
+            to_hex(&secret.public_key().unwrap()),
             "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"
         );
         assert_eq!(
-            hex(&secret.sign(&[0x72])),
+            to_hex(&secret.sign(&[0x72])),
             "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da\
              085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"
         );
@@ -172,7 +165,7 @@ mod tests {
         // RFC 4231, section 4.2, test case 1, whose 20-byte key can only be made here, not parsed.
         let secret = Secret::HmacSha256(vec![0x0b; 20]);
         assert_eq!(
-            hex(&secret.sign(b"Hi There")),
+            to_hex(&secret.sign(b"Hi There")),
             "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"
         );
         assert_eq!(secret.public_key(), None);
@@ -186,9 +179,9 @@ mod tests {
         }
         for (text, wanted) in [
             ("", CredentialsError::Form),
-            ("rsa:AAAA", CredentialsError::Form),
-            ("ed25519:AAAA", CredentialsError::Bytes),
-            ("hmac:AAAA", CredentialsError::Bytes),
+            ("rsa:abcd", CredentialsError::Form),
+            ("ed25519:abcd", CredentialsError::Bytes),
+            ("hmac:abcd", CredentialsError::Bytes),
             ("hmac:!", CredentialsError::Bytes),
         ] {
             assert_eq!(text.parse::<Secret>(), Err(wanted), "{text}");
