@@ -1,9 +1,38 @@
 //! REST and WebSocket: order entry, authentication, limits, queries and streams.
 //!
+//! ```text
+//!  connection ── serve ──> incoming ──> rest ──> intake ──> handle::CoreHandle ──> the core
+//!   (first-byte   (limits,  (signature)  (one     (JSON to                            │
+//!     stamp)       panics)                function  command)                          │
+//!      ^                                  a path)                                     │
+//!      └──────────────── answer (events to JSON) <── view, past <── publish <─────────┘
+//! ```
+//!
 //! The gateway is stateless but for what it can make again: a [`handle::CoreHandle`] takes its commands, a
 //! [`handle::History`] gives it the past. It never writes to a disk and never holds a lock that the core waits for.
 
+mod answer;
+pub mod auth;
+mod config;
+mod docs;
+mod failure;
+mod gateway;
 pub mod handle;
+mod incoming;
+mod intake;
+mod metrics;
 pub mod past;
+mod query;
+pub mod rate_limits;
+mod rest;
+pub mod sealing;
+mod serve;
+pub mod stamps;
 pub mod streams;
 pub mod view;
+
+pub use config::GatewayConfig;
+pub use docs::as_json as openapi_as_json;
+pub use failure::Failure;
+pub use gateway::Gateway;
+pub use rest::{admin_openapi, public_openapi};

@@ -155,6 +155,18 @@ impl fmt::Display for FillId {
     }
 }
 
+impl FromStr for FillId {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        let (position, index) = text.rsplit_once('.').ok_or(ParseIdError)?;
+        Ok(Self {
+            position: position.parse()?,
+            index: parse_number(index)?,
+        })
+    }
+}
+
 /// A text is not the id that it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseIdError;
@@ -268,6 +280,8 @@ mod tests {
         };
         assert_eq!(position.to_string(), "0.1.1234");
         assert_eq!("0.1.1234".parse(), Ok(position));
+        assert_eq!("0.1.1234.7".parse(), Ok(FillId { position, index: 7 }));
+        assert_eq!("0.1.1234".parse::<FillId>(), Err(ParseIdError));
         for wrong in [
             "",
             "0.1",

@@ -151,6 +151,12 @@ impl View {
         locked(&self.account_slot(id)?.state).order(target).copied()
     }
 
+    /// How many orders an account has open.
+    pub fn open_order_count(&self, id: AccountId) -> usize {
+        let slot = self.account_slot(id);
+        slot.map_or(0, |slot| locked(&slot.state).orders.len())
+    }
+
     /// An account's open orders (of an instrument) behind `after`, the oldest first.
     pub fn open_orders(
         &self,

@@ -295,7 +295,7 @@ refusals! {
         "Send the same request again with the same id: it executes at most once, and you get its answer.",
         "See the journal's sync times and the node's log.";
     AnswerUnavailable: "answer_unavailable", 503, Unknown, AVAILABLE,
-        "The request was executed or refused before, but the record of its first answer can't be read here.",
+        "The request was sequenced, but what came of it can't be read here.",
         "Ask for the order by its id; nothing executes twice.",
         "The event log was retired past the request's window, or can't be read: see the node's log.";
     InternalError: "internal_error", 500, Unknown, AVAILABLE,

@@ -1,0 +1,44 @@
+//! What an operator sets of the gateway. Nothing here changes what a request does, only whether it is let in.
+
+use std::time::Duration;
+
+use types::ClusterId;
+
+use crate::rate_limits::RateLimitsConfig;
+
+/// What an operator sets of the gateway.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// The cluster's id, which is part of every signature.
+    pub cluster_id: ClusterId,
+    /// The most connections at the same time, on each listener.
+    pub connections_max: usize,
+    /// How long a request's head may take to arrive, and how long a connection may be idle between two requests.
+    pub head_timeout: Duration,
+    /// How long a request's body may take to arrive.
+    pub body_timeout: Duration,
+    /// How long the gateway waits for the core's answer before it says that the outcome is unknown.
+    pub answer_timeout: Duration,
+    /// How long a query waits until the view has what the core has executed.
+    pub view_timeout: Duration,
+    /// How long open connections may take to end when the node stops.
+    pub drain_timeout: Duration,
+    /// How many requests are let in.
+    pub rate_limits: RateLimitsConfig,
+}
+
+impl GatewayConfig {
+    /// The defaults for a cluster.
+    pub fn new(cluster_id: ClusterId) -> Self {
+        Self {
+            cluster_id,
+            connections_max: 4_096,
+            head_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(10),
+            answer_timeout: Duration::from_secs(5),
+            view_timeout: Duration::from_secs(2),
+            drain_timeout: Duration::from_secs(5),
+            rate_limits: RateLimitsConfig::default(),
+        }
+    }
+}

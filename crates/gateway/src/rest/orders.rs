@@ -1,0 +1,339 @@
+//! Orders: place, replace, cancel, look up.
+
+use axum::Json;
+use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+use types::limits::BATCH_REQUEST_ITEMS_MAX;
+use types::{Action, CancelAll, Command, Order, OrderId, OrderTarget, RequestId, Scopes};
+use wire::errors::Refusal;
+use wire::json;
+
+use super::validate;
+use crate::answer::Executed;
+use crate::auth::Caller;
+use crate::failure::Failure;
+use crate::gateway::Shared;
+use crate::handle::Pending;
+use crate::incoming::{Incoming, PathPart};
+use crate::intake;
+
+/// Place an order
+///
+/// Executes once however often it is sent: the same request again gets the first answer, with `repeat` true.
+#[utoipa::path(post, path = "/v1/orders", tag = "orders", operation_id = "place_order", security(("signature" = [])),
+    request_body = json::NewOrder,
+    responses(
+        (status = 201, description = "It was executed now.", body = json::OrderAnswer),
+        (status = 200, description = "It was executed before, or was only to be validated (then the body is a ValidationAnswer).", body = json::OrderAnswer),
+        (status = "default", description = "It was not executed, or that is not known.", body = json::Problem)))]
+pub(crate) async fn place(incoming: Incoming) -> Result<Response, Failure> {
+    let shared = &incoming.shared;
+    incoming.query(&[])?;
+    let order: json::NewOrder = incoming.json()?;
+    let caller = incoming.verify_new_order(&order.client_order_id).await?;
+    let named = |failure: Failure| failure.request_id(&order.client_order_id);
+    let placed = intake::place(shared, &caller, &order, incoming.received_at).await;
+    let (command, instrument) = placed.map_err(named)?;
+    if order.validate_only {
+        let answer = validate::new_order(shared, &command, &instrument)
+            .await
+            .map_err(named)?;
+        return Ok(Json(answer).into_response());
+    }
+    let executed = shared.execute(command).await?;
+    let answer = shared.order_answer(&executed).await?;
+    Ok((status_of_placed(&executed), Json(answer)).into_response())
+}
+
+fn status_of_placed(executed: &Executed) -> StatusCode {
+    if executed.repeat {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
+    }
+}
+
+/// The account's open orders, the oldest first
+#[utoipa::path(get, path = "/v1/orders", tag = "orders", operation_id = "open_orders", security(("signature" = [])),
+    params(
+        ("symbol" = Option<String>, Query, description = "Only those of this instrument."),
+        ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 500; left out: 100."),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
+    responses((status = 200, description = "A page.", body = json::Orders), (status = "default", description = "An error.", body = json::Problem)))]
+pub(crate) async fn list(incoming: Incoming) -> Result<Json<json::Orders>, Failure> {
+    let shared = &incoming.shared;
+    let query = incoming.query(&["symbol", "limit", "cursor"])?;
+    let (limit, after): (usize, Option<OrderId>) = (query.limit()?, query.cursor()?);
+    let caller = incoming.verify(Scopes::READ).await?;
+    shared.catch_up().await?;
+    let instrument = match query.text("symbol") {
+        Some(symbol) => Some(intake::instrument(shared, symbol).await?.id),
+        None => None,
+    };
+    let page = shared.view.open_orders(caller.account, instrument, after, limit);
+    let next_cursor = page
+        .items
+        .last()
+        .filter(|_| page.more)
+        .map(|last| last.order_id.to_string());
+    let orders = page.items.iter().map(|order| as_json(shared, order, None));
+    Ok(Json(json::Orders {
+        orders: orders.collect::<Result<_, _>>()?,
+        next_cursor,
+        position: page.position.into(),
+    }))
+}
+
+fn as_json(shared: &Shared, order: &Order, reason: Option<types::CloseReason>) -> Result<json::Order, Failure> {
+    let scale = shared.scale(order.instrument, order.order_id.0);
+    let scale = scale.ok_or_else(|| Failure::new(Refusal::InternalError))?;
+    Ok(json::Order::new(order, &scale, reason))
+}
+
+/// Cancel all of the account's orders, or those of one instrument
+#[utoipa::path(delete, path = "/v1/orders", tag = "orders", operation_id = "cancel_all_orders", security(("signature" = [])),
+    params(
+        ("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once."),
+        ("symbol" = Option<String>, Query, description = "Only those of this instrument."),
+        ("valid_until" = Option<String>, Query, description = "Refuse it when sequenced after this, in nanoseconds since 1970.")),
+    responses((status = 200, description = "They were cancelled.", body = json::CancelAllAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+pub(crate) async fn cancel_all(incoming: Incoming) -> Result<Json<json::CancelAllAnswer>, Failure> {
+    let shared = &incoming.shared;
+    let query = incoming.query(&["symbol", "valid_until"])?;
+    let valid_until = query.valid_until()?;
+    let request_id = incoming.request_id()?;
+    let caller = incoming.verify(Scopes::TRADE).await?;
+    let instrument = match query.text("symbol") {
+        Some(symbol) => Some(intake::instrument(shared, symbol).await?.id),
+        None => None,
+    };
+    let action = Action::CancelAll(CancelAll { instrument });
+    let command = intake::command(&caller, request_id, valid_until, incoming.received_at, action);
+    let executed = shared.execute(command).await?;
+    Ok(Json(shared.cancel_all_answer(&executed)))
+}
+
+/// One order, open or closed
+#[utoipa::path(get, path = "/v1/orders/{order_id}", tag = "orders", operation_id = "order", security(("signature" = [])),
+    params(("order_id" = String, Path, description = "The order's id.")),
+    responses((status = 200, description = "The order.", body = json::Order), (status = "default", description = "An error.", body = json::Problem)))]
+pub(crate) async fn get(order_id: PathPart, incoming: Incoming) -> Result<Json<json::Order>, Failure> {
+    look_up(&incoming, by_order_id(&order_id)?).await
+}
+
+/// One order by what the client called it, open or closed
+#[utoipa::path(get, path = "/v1/orders/by-client-id/{client_order_id}", tag = "orders", operation_id = "order_by_client_id", security(("signature" = [])),
+    params(("client_order_id" = String, Path, description = "What the client called it.")),
+    responses((status = 200, description = "The order.", body = json::Order), (status = "default", description = "An error.", body = json::Problem)))]
+pub(crate) async fn get_by_client_id(client_id: PathPart, incoming: Incoming) -> Result<Json<json::Order>, Failure> {
+    look_up(&incoming, by_client_id(&client_id)?).await
+}
+
+fn by_order_id(part: &PathPart) -> Result<OrderTarget, Failure> {
+    part.parse().map(OrderTarget::OrderId)
+}
+
+fn by_client_id(part: &PathPart) -> Result<OrderTarget, Failure> {
+    part.parse().map(OrderTarget::ClientOrderId)
+}
+
+async fn look_up(incoming: &Incoming, target: OrderTarget) -> Result<Json<json::Order>, Failure> {
+    let shared = &incoming.shared;
+    incoming.query(&[])?;
+    let caller = incoming.verify(Scopes::READ).await?;
+    shared.catch_up().await?;
+    let found = shared.order_now(caller.account, &target).await?;
+    let (order, reason) = found.ok_or_else(|| Failure::new(Refusal::OrderNotFound))?;
+    as_json(shared, &order, reason).map(Json)
+}
+
+/// Change an order's price, quantity or both
+///
+/// A smaller quantity at the same price keeps its place in the queue; everything else loses it.
+#[utoipa::path(patch, path = "/v1/orders/{order_id}", tag = "orders", operation_id = "replace_order", security(("signature" = [])),
+    params(
+        ("order_id" = String, Path, description = "The order's id."),
+        ("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once.")),
+    request_body = json::Replace,
+    responses((status = 200, description = "It was changed.", body = json::OrderAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+pub(crate) async fn replace(order_id: PathPart, incoming: Incoming) -> Result<Json<json::OrderAnswer>, Failure> {
+    replace_target(&incoming, by_order_id(&order_id)?).await
+}
+
+/// Change an order by what the client called it
+#[utoipa::path(patch, path = "/v1/orders/by-client-id/{client_order_id}", tag = "orders", operation_id = "replace_order_by_client_id", security(("signature" = [])),
+    params(
+        ("client_order_id" = String, Path, description = "What the client called it."),
+        ("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once.")),
+    request_body = json::Replace,
+    responses((status = 200, description = "It was changed.", body = json::OrderAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+pub(crate) async fn replace_by_client_id(
+    client_id: PathPart,
+    incoming: Incoming,
+) -> Result<Json<json::OrderAnswer>, Failure> {
+    replace_target(&incoming, by_client_id(&client_id)?).await
+}
+
+async fn replace_target(incoming: &Incoming, target: OrderTarget) -> Result<Json<json::OrderAnswer>, Failure> {
+    let shared = &incoming.shared;
+    incoming.query(&[])?;
+    let body: json::Replace = incoming.json()?;
+    let request_id = incoming.request_id()?;
+    let caller = incoming.verify(Scopes::TRADE).await?;
+    let change = json::ReplaceItem {
+        request_id: request_id.to_string(),
+        price: body.price,
+        quantity: body.quantity,
+        post_only: body.post_only,
+        valid_until: body.valid_until,
+        ..json::ReplaceItem::default()
+    };
+    let command = intake::replace(shared, &caller, target, &change, incoming.received_at).await;
+    let command = command.map_err(|failure| failure.request_id(request_id.as_str()))?;
+    let executed = shared.execute(command).await?;
+    shared.order_answer(&executed).await.map(Json)
+}
+
+/// Cancel an order
+#[utoipa::path(delete, path = "/v1/orders/{order_id}", tag = "orders", operation_id = "cancel_order", security(("signature" = [])),
+    params(
+        ("order_id" = String, Path, description = "The order's id."),
+        ("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once."),
+        ("valid_until" = Option<String>, Query, description = "Refuse it when sequenced after this, in nanoseconds since 1970.")),
+    responses((status = 200, description = "It was cancelled.", body = json::OrderAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+pub(crate) async fn cancel(order_id: PathPart, incoming: Incoming) -> Result<Json<json::OrderAnswer>, Failure> {
+    cancel_target(&incoming, by_order_id(&order_id)?).await
+}
+
+/// Cancel an order by what the client called it
+///
+/// If there is no such order its client order id is burnt: an order under it will never execute.
+#[utoipa::path(delete, path = "/v1/orders/by-client-id/{client_order_id}", tag = "orders", operation_id = "cancel_order_by_client_id", security(("signature" = [])),
+    params(
+        ("client_order_id" = String, Path, description = "What the client called it."),
+        ("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once."),
+        ("valid_until" = Option<String>, Query, description = "Refuse it when sequenced after this, in nanoseconds since 1970.")),
+    responses((status = 200, description = "It was cancelled, or its id burnt.", body = json::OrderAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+pub(crate) async fn cancel_by_client_id(
+    client_id: PathPart,
+    incoming: Incoming,
+) -> Result<Json<json::OrderAnswer>, Failure> {
+    cancel_target(&incoming, by_client_id(&client_id)?).await
+}
+
+async fn cancel_target(incoming: &Incoming, target: OrderTarget) -> Result<Json<json::OrderAnswer>, Failure> {
+    let shared = &incoming.shared;
+    let valid_until = incoming.query(&["valid_until"])?.valid_until()?;
+    let request_id = incoming.request_id()?;
+    let caller = incoming.verify(Scopes::TRADE).await?;
+    let action = Action::Cancel(target);
+    let command = intake::command(&caller, request_id, valid_until, incoming.received_at, action);
+    let executed = shared.execute(command).await?;
+    shared.order_answer(&executed).await.map(Json)
+}
+
+/// Several requests in one, each under its own id and with its own outcome
+#[utoipa::path(post, path = "/v1/orders/batch", tag = "orders", operation_id = "batch", security(("signature" = [])),
+    request_body = json::BatchRequest,
+    responses((status = 200, description = "What became of each item.", body = json::BatchAnswer), (status = "default", description = "The batch as a whole was not taken.", body = json::Problem)))]
+pub(crate) async fn batch(incoming: Incoming) -> Result<Json<json::BatchAnswer>, Failure> {
+    incoming.query(&[])?;
+    let request: json::BatchRequest = incoming.json()?;
+    if !(1..=BATCH_REQUEST_ITEMS_MAX).contains(&request.items.len()) {
+        let detail = format!("a batch has 1 to {BATCH_REQUEST_ITEMS_MAX} items");
+        return Err(Failure::new(Refusal::BodyInvalid).field("items").detail(detail));
+    }
+    let caller = incoming.verify_batch(request.items.len()).await?;
+    let mut under_way = Vec::with_capacity(request.items.len());
+    for item in &request.items {
+        under_way.push(submit_item(&incoming, &caller, item).await);
+    }
+    let mut items = Vec::with_capacity(under_way.len());
+    for item in under_way {
+        items.push(finish_item(&incoming, item).await);
+    }
+    Ok(Json(json::BatchAnswer { items }))
+}
+
+/// An item that was handed over, or was refused.
+struct ItemUnderWay {
+    is_new_order: bool,
+    submitted: Result<(RequestId, Pending), Failure>,
+}
+
+async fn submit_item(incoming: &Incoming, caller: &Caller, item: &json::BatchItem) -> ItemUnderWay {
+    let command = command_of_item(incoming, caller, item).await;
+    let submitted = command.and_then(|command| {
+        let request_id = command.request_id;
+        Ok((request_id, incoming.shared.submit(command)?))
+    });
+    let id = item_id(item);
+    ItemUnderWay {
+        is_new_order: item.place.is_some(),
+        submitted: submitted.map_err(|failure| failure.request_id(id)),
+    }
+}
+
+fn item_id(item: &json::BatchItem) -> &str {
+    let place = item.place.as_ref().map(|place| &place.client_order_id);
+    let replace = item.replace.as_ref().map(|replace| &replace.request_id);
+    let cancel = item.cancel.as_ref().map(|cancel| &cancel.request_id);
+    place.or(replace).or(cancel).map_or("", String::as_str)
+}
+
+async fn command_of_item(incoming: &Incoming, caller: &Caller, item: &json::BatchItem) -> Result<Command, Failure> {
+    let (shared, at) = (&incoming.shared, incoming.received_at);
+    match (&item.place, &item.replace, &item.cancel) {
+        (Some(place), None, None) if place.validate_only => {
+            Err(intake::contradiction("validate_only", "a batch executes its items"))
+        }
+        (Some(place), None, None) => intake::place(shared, caller, place, at)
+            .await
+            .map(|(command, _)| command),
+        (None, Some(replace), None) => {
+            let target = intake::target(replace.order_id.as_deref(), replace.client_order_id.as_deref())?;
+            intake::replace(shared, caller, target, replace, at).await
+        }
+        (None, None, Some(cancel)) => {
+            let target = intake::target(cancel.order_id.as_deref(), cancel.client_order_id.as_deref())?;
+            intake::cancel(caller, target, cancel, at)
+        }
+        _ => Err(intake::contradiction(
+            "items",
+            "exactly one of place, replace and cancel is given",
+        )),
+    }
+}
+
+async fn finish_item(incoming: &Incoming, item: ItemUnderWay) -> json::BatchItemAnswer {
+    let shared = &incoming.shared;
+    let answered = match item.submitted {
+        Ok((request_id, pending)) => answer_item(incoming, request_id, pending).await,
+        Err(failure) => {
+            shared.metrics.outcome(failure.problem().outcome);
+            Err(failure)
+        }
+    };
+    match answered {
+        Ok(answer) => json::BatchItemAnswer {
+            status: if item.is_new_order && !answer.repeat { 201 } else { 200 },
+            answer: Some(answer),
+            problem: None,
+        },
+        Err(failure) => json::BatchItemAnswer {
+            status: failure.problem().status,
+            answer: None,
+            problem: Some(failure.into_problem()),
+        },
+    }
+}
+
+async fn answer_item(
+    incoming: &Incoming,
+    request_id: RequestId,
+    pending: Pending,
+) -> Result<json::OrderAnswer, Failure> {
+    let shared = &incoming.shared;
+    let executed = shared.finish(request_id, incoming.received_at, Ok(pending)).await?;
+    shared.order_answer(&executed).await
+}

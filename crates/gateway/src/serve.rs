@@ -1,0 +1,168 @@
+//! The gateway's own accept loop over hyper: first-byte stamps, a time-out for heads, a limit on connections, panics
+//! that end as an answer, and an orderly end.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tower::ServiceExt as _;
+use wire::errors::Refusal;
+
+use crate::failure::Failure;
+use crate::gateway::{Gateway, Shared};
+use crate::stamps::{Connection, ReadStamps, ReceivedAt, StampedStream};
+
+/// Bytes of a request's head, all headers together.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+/// Headers of a request.
+const HEADERS_MAX: usize = 64;
+/// How long to wait after the system refused to accept: most often it is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+impl Gateway {
+    /// Serves the public API until `stop` turns true, then lets open requests end.
+    pub async fn serve_public(&self, listener: TcpListener, stop: watch::Receiver<bool>) {
+        self.serve(listener, self.public_router(), stop).await;
+    }
+
+    /// Serves the operators' API until `stop` turns true, then lets open requests end.
+    pub async fn serve_admin(&self, listener: TcpListener, stop: watch::Receiver<bool>) {
+        self.serve(listener, self.admin_router(), stop).await;
+    }
+
+    async fn serve(&self, listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
+        let shared = &self.0;
+        let connections_max = shared.config.connections_max;
+        let permits = Arc::new(Semaphore::new(connections_max));
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = stopped(&mut stop) => break,
+                accepted = listener.accept() => accepted,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+                shared.metrics.connections_refused.increment(1);
+                refuse(&stream);
+                continue;
+            };
+            let serving = serve_connection(Arc::clone(shared), router.clone(), stream, peer, stop.clone(), permit);
+            tokio::spawn(serving);
+        }
+        drop(listener);
+        let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
+        let drained = tokio::time::timeout(shared.config.drain_timeout, permits.acquire_many(all));
+        if drained.await.is_err() {
+            tracing::warn!("some connections did not end in time and are cut");
+        }
+    }
+}
+
+/// Waits for the word to stop; its sender's end means the same.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Says on a connection too many that there is no room, as far as that goes without waiting.
+fn refuse(stream: &TcpStream) {
+    let problem = Failure::new(Refusal::ConnectionsLimit).into_problem();
+    let body = serde_json::to_string(&problem).expect("a problem is plain data");
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
+         connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let _ = stream.try_write(answer.as_bytes());
+}
+
+async fn serve_connection(
+    shared: Arc<Shared>,
+    router: Router,
+    stream: TcpStream,
+    peer: SocketAddr,
+    mut stop: watch::Receiver<bool>,
+    permit: OwnedSemaphorePermit,
+) {
+    // Answers are small and wanted at once.
+    let _ = stream.set_nodelay(true);
+    shared.metrics.connections.increment(1.0);
+    let stamps = Arc::new(ReadStamps::default());
+    let connection = Connection {
+        peer: peer.ip(),
+        stamps: Arc::clone(&stamps),
+    };
+    let stream = StampedStream::new(stream, stamps, Arc::clone(&shared.core));
+    let service = {
+        let shared = Arc::clone(&shared);
+        service_fn(move |request| answer(Arc::clone(&shared), router.clone(), connection.clone(), request))
+    };
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.config.head_timeout)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX);
+    let serving = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let mut serving = std::pin::pin!(serving);
+    let result = tokio::select! {
+        result = serving.as_mut() => Some(result),
+        () = stopped(&mut stop) => None,
+    };
+    let result = match result {
+        Some(result) => result,
+        None => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%peer, %error, "a connection ended early");
+    }
+    shared.metrics.connections.decrement(1.0);
+    drop(permit);
+}
+
+/// Answers one request. Whatever happens, something with an outcome comes back.
+async fn answer(
+    shared: Arc<Shared>,
+    router: Router,
+    connection: Connection,
+    request: Request<Incoming>,
+) -> Result<Response, std::convert::Infallible> {
+    let stamps = Arc::clone(&connection.stamps);
+    let received_at = stamps.begin();
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(ReceivedAt(received_at));
+    request.extensions_mut().insert(connection);
+    let answered = AssertUnwindSafe(router.oneshot(request)).catch_unwind().await;
+    let response = match answered {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(_panic) => {
+            shared.metrics.panics.increment(1);
+            tracing::error!("a handler panicked");
+            Failure::new(Refusal::InternalError).into_response()
+        }
+    };
+    shared.metrics.request(response.status());
+    stamps.end();
+    Ok(response)
+}

@@ -1,0 +1,148 @@
+//! When a request's first byte was read: a wrapper around a connection that looks at the clock when bytes come in.
+
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use types::Timestamp;
+
+use crate::handle::CoreHandle;
+
+/// What a handler may know of the connection that a request came on. Travels in the request's extensions.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// The other end.
+    pub peer: IpAddr,
+    /// When bytes came in.
+    pub stamps: Arc<ReadStamps>,
+}
+
+/// When the present request's first byte was read. Travels in the request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceivedAt(pub Timestamp);
+
+/// When bytes came in on a connection. One task reads and writes it; a WebSocket session may read it from another.
+#[derive(Debug, Default)]
+pub struct ReadStamps {
+    /// The first byte of the next request; 0 if none came yet.
+    first: AtomicU64,
+    /// The last bytes.
+    last: AtomicU64,
+    /// 1 while a request is being answered: what comes in then is its body, or is taken for the next request's.
+    answering: AtomicU64,
+}
+
+impl ReadStamps {
+    /// When bytes came in last.
+    pub fn last(&self) -> Timestamp {
+        Timestamp(self.last.load(Ordering::Relaxed))
+    }
+
+    /// Bytes came in.
+    fn read(&self, now: Timestamp) {
+        self.last.store(now.0, Ordering::Relaxed);
+        if self.answering.load(Ordering::Relaxed) == 0 && self.first.load(Ordering::Relaxed) == 0 {
+            self.first.store(now.0, Ordering::Relaxed);
+        }
+    }
+
+    /// A request's head is complete: when did its first byte come? One that came together with the request before it
+    /// (pipelining) was read when bytes came in last.
+    pub(crate) fn begin(&self) -> Timestamp {
+        self.answering.store(1, Ordering::Relaxed);
+        match self.first.swap(0, Ordering::Relaxed) {
+            0 => self.last(),
+            first => Timestamp(first),
+        }
+    }
+
+    /// The request was answered.
+    pub(crate) fn end(&self) {
+        self.answering.store(0, Ordering::Relaxed);
+    }
+}
+
+/// A connection that stamps what it reads.
+pub(crate) struct StampedStream<S> {
+    inner: S,
+    stamps: Arc<ReadStamps>,
+    core: Arc<dyn CoreHandle>,
+}
+
+impl<S> StampedStream<S> {
+    pub(crate) fn new(inner: S, stamps: Arc<ReadStamps>, core: Arc<dyn CoreHandle>) -> Self {
+        Self { inner, stamps, core }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for StampedStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let result = Pin::new(&mut self.inner).poll_read(context, buffer);
+        if result.is_ready() && buffer.filled().len() > before {
+            self.stamps.read(self.core.now());
+        }
+        result
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for StampedStream<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(context, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_stamped_by_its_first_byte() {
+        let stamps = ReadStamps::default();
+        stamps.read(Timestamp(10));
+        stamps.read(Timestamp(11));
+        assert_eq!(stamps.begin(), Timestamp(10), "the head came in two reads");
+        stamps.read(Timestamp(12));
+        stamps.end();
+        stamps.read(Timestamp(20));
+        assert_eq!(
+            stamps.begin(),
+            Timestamp(20),
+            "the body's stamp is not the next request's"
+        );
+        stamps.end();
+        assert_eq!(
+            stamps.begin(),
+            Timestamp(20),
+            "a pipelined request came with the bytes before it"
+        );
+    }
+}
