@@ -115,7 +115,7 @@ impl MemoryJournal {
         let mut live = self.live.lock().unwrap();
         let mut entries = self.entries.lock().unwrap();
         let applied = live.applied();
-        if applied.index.0 % 5 == 0 {
+        if applied.index.0.is_multiple_of(5) {
             let empty = LogEntry {
                 kind: RecordKind::Empty,
                 index: applied.index.next(),
