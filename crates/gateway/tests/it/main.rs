@@ -1,0 +1,5 @@
+//! The gateway against a real exchange in memory.
+
+mod streaming;
+mod view;
+mod world;
