@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use types::{AccountId, AppliedBatch, Key, KeyId, OrderTarget, Position, Sequence};
 use wire::errors::Refusal;
 
@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     pub sealing: SealingKey,
     pub rate_limits: RateLimits,
     pub metrics: GatewayMetrics,
+    /// How many more WebSocket sessions there may be.
+    pub sessions: Arc<Semaphore>,
     /// True once the node stops: sessions end themselves.
     pub stopping: watch::Sender<bool>,
     diverged: AtomicBool,
@@ -44,6 +46,7 @@ impl Gateway {
         sealing: SealingKey,
     ) -> Self {
         let rate_limits = RateLimits::new(&config.rate_limits);
+        let sessions = Arc::new(Semaphore::new(config.connections_max));
         Self(Arc::new(Shared {
             config,
             core,
@@ -52,6 +55,7 @@ impl Gateway {
             sealing,
             rate_limits,
             metrics: GatewayMetrics::new(),
+            sessions,
             stopping: watch::Sender::new(false),
             diverged: AtomicBool::new(false),
         }))

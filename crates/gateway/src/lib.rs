@@ -13,6 +13,7 @@
 
 mod answer;
 pub mod auth;
+mod batch;
 mod config;
 mod docs;
 mod failure;
@@ -30,6 +31,7 @@ mod serve;
 pub mod stamps;
 pub mod streams;
 pub mod view;
+mod ws;
 
 pub use config::GatewayConfig;
 pub use docs::as_json as openapi_as_json;

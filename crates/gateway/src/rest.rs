@@ -5,12 +5,13 @@ mod admin;
 mod admin_intake;
 mod market;
 mod orders;
-mod validate;
+pub(crate) mod validate;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
+use axum::routing::get;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -18,13 +19,13 @@ use wire::errors::Refusal;
 
 use crate::failure::Failure;
 use crate::gateway::{Gateway, Shared};
-use crate::{docs, incoming};
+use crate::{docs, incoming, ws};
 
 impl Gateway {
     /// The public API, with its description.
     pub fn public_router(&self) -> Router {
         let (router, openapi) = public_routes().split_for_parts();
-        self.finish(router, openapi)
+        self.finish(router.route("/v1/ws", get(ws::upgrade)), openapi)
     }
 
     /// The operators' API, with its description.

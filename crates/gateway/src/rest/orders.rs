@@ -3,17 +3,15 @@
 use axum::Json;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
-use types::limits::BATCH_REQUEST_ITEMS_MAX;
-use types::{Action, CancelAll, Command, Order, OrderId, OrderTarget, RequestId, Scopes};
+use types::{Action, CancelAll, Order, OrderId, OrderTarget, Scopes};
 use wire::errors::Refusal;
 use wire::json;
 
 use super::validate;
 use crate::answer::Executed;
-use crate::auth::Caller;
+use crate::batch::{self, Batch};
 use crate::failure::Failure;
 use crate::gateway::Shared;
-use crate::handle::Pending;
 use crate::incoming::{Incoming, PathPart};
 use crate::intake;
 
@@ -239,101 +237,9 @@ async fn cancel_target(incoming: &Incoming, target: OrderTarget) -> Result<Json<
 pub(crate) async fn batch(incoming: Incoming) -> Result<Json<json::BatchAnswer>, Failure> {
     incoming.query(&[])?;
     let request: json::BatchRequest = incoming.json()?;
-    if !(1..=BATCH_REQUEST_ITEMS_MAX).contains(&request.items.len()) {
-        let detail = format!("a batch has 1 to {BATCH_REQUEST_ITEMS_MAX} items");
-        return Err(Failure::new(Refusal::BodyInvalid).field("items").detail(detail));
-    }
+    batch::check(&request.items)?;
     let caller = incoming.verify_batch(request.items.len()).await?;
-    let mut under_way = Vec::with_capacity(request.items.len());
-    for item in &request.items {
-        under_way.push(submit_item(&incoming, &caller, item).await);
-    }
-    let mut items = Vec::with_capacity(under_way.len());
-    for item in under_way {
-        items.push(finish_item(&incoming, item).await);
-    }
+    let batch = Batch::submit(&incoming.shared, &caller, &request.items, incoming.received_at).await;
+    let items = batch.finish(&incoming.shared).await;
     Ok(Json(json::BatchAnswer { items }))
-}
-
-/// An item that was handed over, or was refused.
-struct ItemUnderWay {
-    is_new_order: bool,
-    submitted: Result<(RequestId, Pending), Failure>,
-}
-
-async fn submit_item(incoming: &Incoming, caller: &Caller, item: &json::BatchItem) -> ItemUnderWay {
-    let command = command_of_item(incoming, caller, item).await;
-    let submitted = command.and_then(|command| {
-        let request_id = command.request_id;
-        Ok((request_id, incoming.shared.submit(command)?))
-    });
-    let id = item_id(item);
-    ItemUnderWay {
-        is_new_order: item.place.is_some(),
-        submitted: submitted.map_err(|failure| failure.request_id(id)),
-    }
-}
-
-fn item_id(item: &json::BatchItem) -> &str {
-    let place = item.place.as_ref().map(|place| &place.client_order_id);
-    let replace = item.replace.as_ref().map(|replace| &replace.request_id);
-    let cancel = item.cancel.as_ref().map(|cancel| &cancel.request_id);
-    place.or(replace).or(cancel).map_or("", String::as_str)
-}
-
-async fn command_of_item(incoming: &Incoming, caller: &Caller, item: &json::BatchItem) -> Result<Command, Failure> {
-    let (shared, at) = (&incoming.shared, incoming.received_at);
-    match (&item.place, &item.replace, &item.cancel) {
-        (Some(place), None, None) if place.validate_only => {
-            Err(intake::contradiction("validate_only", "a batch executes its items"))
-        }
-        (Some(place), None, None) => intake::place(shared, caller, place, at)
-            .await
-            .map(|(command, _)| command),
-        (None, Some(replace), None) => {
-            let target = intake::target(replace.order_id.as_deref(), replace.client_order_id.as_deref())?;
-            intake::replace(shared, caller, target, replace, at).await
-        }
-        (None, None, Some(cancel)) => {
-            let target = intake::target(cancel.order_id.as_deref(), cancel.client_order_id.as_deref())?;
-            intake::cancel(caller, target, cancel, at)
-        }
-        _ => Err(intake::contradiction(
-            "items",
-            "exactly one of place, replace and cancel is given",
-        )),
-    }
-}
-
-async fn finish_item(incoming: &Incoming, item: ItemUnderWay) -> json::BatchItemAnswer {
-    let shared = &incoming.shared;
-    let answered = match item.submitted {
-        Ok((request_id, pending)) => answer_item(incoming, request_id, pending).await,
-        Err(failure) => {
-            shared.metrics.outcome(failure.problem().outcome);
-            Err(failure)
-        }
-    };
-    match answered {
-        Ok(answer) => json::BatchItemAnswer {
-            status: if item.is_new_order && !answer.repeat { 201 } else { 200 },
-            answer: Some(answer),
-            problem: None,
-        },
-        Err(failure) => json::BatchItemAnswer {
-            status: failure.problem().status,
-            answer: None,
-            problem: Some(failure.into_problem()),
-        },
-    }
-}
-
-async fn answer_item(
-    incoming: &Incoming,
-    request_id: RequestId,
-    pending: Pending,
-) -> Result<json::OrderAnswer, Failure> {
-    let shared = &incoming.shared;
-    let executed = shared.finish(request_id, incoming.received_at, Ok(pending)).await?;
-    shared.order_answer(&executed).await
 }

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::gateway::Shared;
 
 /// Says whether a new order would be taken.
-pub(super) async fn new_order(
+pub(crate) async fn new_order(
     shared: &Shared,
     command: &Command,
     instrument: &Instrument,

@@ -15,4 +15,7 @@ mod catch_up;
 mod stream;
 mod text;
 
+pub(crate) use stream::READ_BYTES;
+pub(crate) use text::to_text;
+
 pub use stream::{Pulled, Stream, StreamError, StreamName, open};

@@ -1,0 +1,137 @@
+//! Several requests in one, each under its own id and with its own outcome. REST and WebSocket share it.
+
+use types::limits::BATCH_REQUEST_ITEMS_MAX;
+use types::{Command, RequestId, Timestamp};
+use wire::errors::Refusal;
+use wire::json::{self, BatchItem};
+
+use crate::auth::Caller;
+use crate::failure::Failure;
+use crate::gateway::Shared;
+use crate::handle::Pending;
+use crate::intake;
+
+/// A batch whose items were handed over, one after another.
+pub(crate) struct Batch {
+    items: Vec<ItemUnderWay>,
+    received_at: Timestamp,
+}
+
+/// An item that was handed over, or was refused.
+struct ItemUnderWay {
+    is_new_order: bool,
+    submitted: Result<(RequestId, Pending), Failure>,
+}
+
+/// Refuses a batch without items or with too many.
+pub(crate) fn check(items: &[BatchItem]) -> Result<(), Failure> {
+    if (1..=BATCH_REQUEST_ITEMS_MAX).contains(&items.len()) {
+        return Ok(());
+    }
+    let detail = format!("a batch has 1 to {BATCH_REQUEST_ITEMS_MAX} items");
+    Err(Failure::new(Refusal::BodyInvalid).field("items").detail(detail))
+}
+
+impl Batch {
+    /// Hands the items over, in their order.
+    pub async fn submit(shared: &Shared, caller: &Caller, items: &[BatchItem], received_at: Timestamp) -> Self {
+        let mut under_way = Vec::with_capacity(items.len());
+        for item in items {
+            under_way.push(submit_item(shared, caller, item, received_at).await);
+        }
+        Self {
+            items: under_way,
+            received_at,
+        }
+    }
+
+    /// Waits for what becomes of each item.
+    pub async fn finish(self, shared: &Shared) -> Vec<json::BatchItemAnswer> {
+        let mut answers = Vec::with_capacity(self.items.len());
+        for item in self.items {
+            answers.push(finish_item(shared, item, self.received_at).await);
+        }
+        answers
+    }
+}
+
+async fn submit_item(shared: &Shared, caller: &Caller, item: &BatchItem, received_at: Timestamp) -> ItemUnderWay {
+    let command = command_of_item(shared, caller, item, received_at).await;
+    let submitted = command.and_then(|command| {
+        let request_id = command.request_id;
+        Ok((request_id, shared.submit(command)?))
+    });
+    let id = item_id(item);
+    ItemUnderWay {
+        is_new_order: item.place.is_some(),
+        submitted: submitted.map_err(|failure| failure.request_id(id)),
+    }
+}
+
+fn item_id(item: &BatchItem) -> &str {
+    let place = item.place.as_ref().map(|place| &place.client_order_id);
+    let replace = item.replace.as_ref().map(|replace| &replace.request_id);
+    let cancel = item.cancel.as_ref().map(|cancel| &cancel.request_id);
+    place.or(replace).or(cancel).map_or("", String::as_str)
+}
+
+async fn command_of_item(
+    shared: &Shared,
+    caller: &Caller,
+    item: &BatchItem,
+    at: Timestamp,
+) -> Result<Command, Failure> {
+    match (&item.place, &item.replace, &item.cancel) {
+        (Some(place), None, None) if place.validate_only => {
+            Err(intake::contradiction("validate_only", "a batch executes its items"))
+        }
+        (Some(place), None, None) => {
+            let placed = intake::place(shared, caller, place, at).await;
+            placed.map(|(command, _)| command)
+        }
+        (None, Some(replace), None) => {
+            let target = intake::target(replace.order_id.as_deref(), replace.client_order_id.as_deref())?;
+            intake::replace(shared, caller, target, replace, at).await
+        }
+        (None, None, Some(cancel)) => {
+            let target = intake::target(cancel.order_id.as_deref(), cancel.client_order_id.as_deref())?;
+            intake::cancel(caller, target, cancel, at)
+        }
+        _ => {
+            let detail = "exactly one of place, replace and cancel is given";
+            Err(intake::contradiction("items", detail))
+        }
+    }
+}
+
+async fn finish_item(shared: &Shared, item: ItemUnderWay, received_at: Timestamp) -> json::BatchItemAnswer {
+    let answered = match item.submitted {
+        Ok((request_id, pending)) => answer_item(shared, request_id, pending, received_at).await,
+        Err(failure) => {
+            shared.metrics.outcome(failure.problem().outcome);
+            Err(failure)
+        }
+    };
+    match answered {
+        Ok(answer) => json::BatchItemAnswer {
+            status: if item.is_new_order && !answer.repeat { 201 } else { 200 },
+            answer: Some(answer),
+            problem: None,
+        },
+        Err(failure) => json::BatchItemAnswer {
+            status: failure.problem().status,
+            answer: None,
+            problem: Some(failure.into_problem()),
+        },
+    }
+}
+
+async fn answer_item(
+    shared: &Shared,
+    request_id: RequestId,
+    pending: Pending,
+    received_at: Timestamp,
+) -> Result<json::OrderAnswer, Failure> {
+    let executed = shared.finish(request_id, received_at, Ok(pending)).await?;
+    shared.order_answer(&executed).await
+}

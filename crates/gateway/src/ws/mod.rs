@@ -1,0 +1,77 @@
+//! The WebSocket at `/v1/ws`: order entry, the account's own streams and market data in one session.
+//!
+//! ```text
+//!            ┌───────────────── one task a session ─────────────────┐
+//!  socket ──>│ read ─> parse ─> submit to the core ─┐               │
+//!            │                                      v               │
+//!  socket <──│ write <─ bounded output <─ answers, pulled streams   │<── bell
+//!            └──────────────────────────────────────────────────────┘
+//! ```
+//!
+//! A session never holds more than its limits: of requests under way, of output, of subscriptions. While its output is
+//! full it neither reads requests nor pulls streams; a client that doesn't read for [`WRITE_TIMEOUT`] is let go, and
+//! loses nothing of its streams, because it resumes them by position.
+
+mod requests;
+mod session;
+mod subscriptions;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{Extension, State};
+use axum::response::{IntoResponse as _, Response};
+use types::limits::REQUEST_BYTES_MAX;
+use wire::errors::Refusal;
+
+use crate::failure::Failure;
+use crate::gateway::Shared;
+use crate::stamps::Connection;
+use session::Session;
+
+/// Requests of a session that may be under way at the same time.
+const REQUESTS_IN_FLIGHT_MAX: usize = 1_024;
+/// Bytes of output beyond which a session reads no requests.
+const OUTPUT_BYTES_MAX: usize = 256 << 10;
+/// Bytes of output beyond which a session pulls no streams.
+const STREAM_OUTPUT_BYTES_MAX: usize = 64 << 10;
+/// Messages that one stream may tell before another one has its turn.
+const MESSAGES_PER_PULL: usize = 16;
+/// Reads of the event log that a session may have under way at the same time.
+const READS_MAX: usize = 2;
+/// How long a client may take no output before it is let go.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// After how long without a sign of life from the client it is asked for one.
+const PING_AFTER: Duration = Duration::from_secs(15);
+/// After how long without a sign of life it is let go.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
+/// How often the time-outs are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// How long requests under way may take to be answered when the node stops.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+const _: () = assert!(STREAM_OUTPUT_BYTES_MAX < OUTPUT_BYTES_MAX);
+const _: () = assert!(PING_AFTER.as_secs() < IDLE_TIMEOUT.as_secs());
+
+/// Takes a session on.
+pub(crate) async fn upgrade(
+    State(shared): State<Arc<Shared>>,
+    connection: Option<Extension<Connection>>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let Ok(permit) = Arc::clone(&shared.sessions).try_acquire_owned() else {
+        shared.metrics.connections_refused.increment(1);
+        return Failure::new(Refusal::ConnectionsLimit).into_response();
+    };
+    let connection = connection.map(|Extension(connection)| connection);
+    upgrade
+        .max_message_size(REQUEST_BYTES_MAX)
+        .max_frame_size(REQUEST_BYTES_MAX)
+        .read_buffer_size(16 << 10)
+        .write_buffer_size(16 << 10)
+        .on_upgrade(move |socket| async move {
+            Session::new(shared, connection).run(socket).await;
+            drop(permit);
+        })
+}
