@@ -237,6 +237,9 @@ impl<B: Book> Exchange<B> {
         if let Some(entry) = self.memory.find(request) {
             return Err(self.answer_again(command, entry, fingerprint));
         }
+        if self.orders.find_outlived(client_order(request)).is_some() {
+            return Err(rejected(command, RejectReason::RequestIdReused));
+        }
         // Old entries go two for each new one, so that a burst is forgotten as fast as it came.
         for _ in 0..2 {
             self.drop_expired();

@@ -173,7 +173,10 @@ impl Ledger {
     /// Takes a balance and the supply that it is a part of from a snapshot.
     pub(crate) fn restore(&mut self, balance: &Balance) -> Result<(), String> {
         let (available, held) = (balance.available.0, balance.held.0);
-        if available < 0 || held < 0 || self.find(balance.account, balance.asset).is_some() {
+        let known = self.find(balance.account, balance.asset);
+        let stands_already =
+            known.is_some_and(|cell| self.balance(cell).available.0 != 0 || self.balance(cell).held.0 != 0);
+        if available < 0 || held < 0 || stands_already {
             return Err(format!("the balance {balance:?} is negative or stands there twice"));
         }
         let Some(supply) = self.supply.get_mut(usize::from(balance.asset.0)) else {

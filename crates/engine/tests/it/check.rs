@@ -19,6 +19,8 @@ pub struct World<B: Book> {
     pub exchange: Exchange<B>,
     /// The events of the last command.
     pub events: Vec<Event>,
+    /// Whether the whole state is checked after each command.
+    pub checks_each_command: bool,
     sequence: u64,
     now: u64,
 }
@@ -52,6 +54,7 @@ impl<B: Book> World<B> {
         Self {
             exchange: Exchange::default(),
             events: Vec::new(),
+            checks_each_command: true,
             sequence: 0,
             now: NOON,
         }
@@ -119,12 +122,6 @@ impl<B: Book> World<B> {
         self.apply(&command)
     }
 
-    /// Executes a client's action under this id.
-    pub fn ask(&mut self, name: &str, request_id: &str, action: Action) -> String {
-        let command = self.command(account(name), key(name), request_id, action);
-        self.apply(&command)
-    }
-
     /// Lets time pass.
     pub fn wait(&mut self, nanoseconds: u64) {
         self.now += nanoseconds;
@@ -137,17 +134,44 @@ impl<B: Book> World<B> {
 
     /// Applies the command at the next position, checks what must always hold, and tells the events in words.
     pub fn apply(&mut self, command: &Command) -> String {
-        self.sequence += 1;
-        let position = Position {
-            group: GroupId(0),
-            epoch: Epoch(1),
-            sequence: Sequence(self.sequence),
-        };
-        self.events.clear();
+        let position = self.next_position();
         self.exchange
             .apply(position, Timestamp(self.now), command, &mut self.events);
         assert!(!self.events.is_empty(), "every command has an answer");
+        if self.checks_each_command {
+            self.exchange.check_invariants();
+        }
+        self.told()
+    }
+
+    /// Has the command refused at the next position, as one that was quarantined.
+    pub fn quarantine(&mut self, command: &Command) -> String {
+        let position = self.next_position();
+        self.exchange
+            .apply_quarantined(position, Timestamp(self.now), command, &mut self.events);
         self.exchange.check_invariants();
+        self.told()
+    }
+
+    /// Goes on with an exchange restored from a snapshot of this one.
+    pub fn restart(&mut self) {
+        let restored = Exchange::restore(self.exchange.snapshot()).unwrap();
+        assert_eq!(restored.state_hash(), self.exchange.state_hash());
+        self.exchange = restored;
+        self.exchange.check_invariants();
+    }
+
+    fn next_position(&mut self) -> Position {
+        self.sequence += 1;
+        self.events.clear();
+        Position {
+            group: GroupId(0),
+            epoch: Epoch(1),
+            sequence: Sequence(self.sequence),
+        }
+    }
+
+    fn told(&self) -> String {
         let words: Vec<String> = self.events.iter().filter_map(words).collect();
         words.join("; ")
     }
@@ -162,7 +186,8 @@ impl<B: Book> World<B> {
         format!("{} | {}", side(Side::Buy), side(Side::Sell)).trim().to_string()
     }
 
-    fn run(&mut self, line: &str) {
+    /// Runs one line and checks what it says.
+    pub fn run(&mut self, line: &str) {
         if let Some(expected) = line.strip_prefix("book X:") {
             assert_eq!(self.book(), expected.trim(), "{line}");
         } else if let Some(rest) = line.strip_prefix("balance ") {
@@ -179,7 +204,8 @@ impl<B: Book> World<B> {
         }
     }
 
-    fn run_command(&mut self, text: &str) -> String {
+    /// Runs a command without expectations, and tells its events in words.
+    pub fn run_command(&mut self, text: &str) -> String {
         let mut tokens: Vec<&str> = text.split_whitespace().collect();
         let name = tokens.remove(0);
         match name {
@@ -196,12 +222,20 @@ impl<B: Book> World<B> {
                 self.operate(action)
             }
             _ => {
-                let (request_id, valid_until, action) = self.client_action(&tokens);
-                let mut command = self.command(account(name), key(name), &request_id, action);
-                command.valid_until = valid_until;
+                let command = self.parse(text);
                 self.apply(&command)
             }
         }
+    }
+
+    /// A client's command at the next position.
+    pub fn parse(&self, text: &str) -> Command {
+        let mut tokens: Vec<&str> = text.split_whitespace().collect();
+        let name = tokens.remove(0);
+        let (request_id, valid_until, action) = self.client_action(&tokens);
+        let mut command = self.command(account(name), key(name), &request_id, action);
+        command.valid_until = valid_until;
+        command
     }
 
     fn operator_action(&self, tokens: &[&str]) -> Action {
