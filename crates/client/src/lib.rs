@@ -18,7 +18,9 @@ mod error;
 mod random;
 mod rest;
 mod retry;
+mod session;
 mod signing;
+mod ws;
 
 pub use backoff::Backoff;
 pub use clock::ExchangeClock;
@@ -27,4 +29,6 @@ pub use error::ClientError;
 pub use random::Random;
 pub use rest::{Endpoint, RestClient, Target, new_request_id};
 pub use retry::RetryPolicy;
+pub use session::StreamEvent;
 pub use signing::{RequestParts, SignedAt};
+pub use ws::{PendingReply, WsClient, order_answer};

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
 use types::ClusterId;
+use wire::errors::{ErrorCode, Refusal};
 use wire::json::{self, Problem};
 
 use crate::backoff::Backoff;
@@ -197,6 +198,7 @@ impl RestClient {
     ) -> Result<T, ClientError> {
         let mut attempts = Attempts::new(request_id.map(str::to_owned));
         let give_up_at = Instant::now() + self.policy.give_up_after;
+        let mut clock_corrected = false;
         let random = Random::from_system();
         let mut backoff = Backoff::new(self.policy.wait_first, self.policy.wait_longest, random);
         loop {
@@ -206,6 +208,11 @@ impl RestClient {
                     Ok(answer) => return Ok(answer),
                     Err(error) => attempts.lost(format!("the answer is not understood: {error}")),
                 },
+                Attempt::Problem(problem) if !clock_corrected && is_about_the_clock(&problem) => {
+                    clock_corrected = true;
+                    self.correct_clock().await?;
+                    continue;
+                }
                 Attempt::Problem(problem) => attempts.refused(*problem),
                 Attempt::NotSent(why) => attempts.not_sent(why),
                 Attempt::Lost(why) => attempts.lost(why),
@@ -221,6 +228,17 @@ impl RestClient {
                 }
             }
         }
+    }
+
+    /// This machine's clock was set since the exchange last said what its time is.
+    async fn correct_clock(&self) -> Result<(), ClientError> {
+        if let Attempt::Answer(answer) = self.attempt(&Method::GET, "/v1/time", "", Bytes::new()).await?
+            && let Ok(time) = serde_json::from_slice::<json::ServerTime>(&answer)
+            && let Some(now) = time.now.time()
+        {
+            self.clock.set(now);
+        }
+        Ok(())
     }
 
     async fn attempt(&self, method: &Method, target: &str, id: &str, body: Bytes) -> Result<Attempt, ClientError> {
@@ -287,6 +305,10 @@ fn understand(status: StatusCode, body: Bytes) -> Attempt {
         Ok(problem) => Attempt::Problem(Box::new(problem)),
         Err(_) => Attempt::Lost(format!("something answered {status} that is not the exchange")),
     }
+}
+
+fn is_about_the_clock(problem: &Problem) -> bool {
+    problem.code == ErrorCode::from(Refusal::TimestampOutsideWindow).entry().code
 }
 
 /// An error and what caused it, in one line.

@@ -112,7 +112,7 @@ impl Attempts {
 }
 
 /// True for refusals that go away by waiting or by signing anew.
-fn is_passing(problem: &Problem) -> bool {
+pub(crate) fn is_passing(problem: &Problem) -> bool {
     let unreadable = ErrorCode::from(Refusal::BodyUnreadable).entry().code;
     problem.retry_after_ms.is_some() || matches!(problem.status, 429 | 503) || problem.code == unreadable
 }
