@@ -9,6 +9,7 @@
 //!
 //! Each arrow is a bounded queue or a file. Nothing to the right of the core can make it wait.
 
+pub mod assembly;
 pub mod cli;
 pub mod config;
 pub mod core;
@@ -19,6 +20,7 @@ pub mod execute;
 pub mod journal;
 pub mod listeners;
 pub mod logging;
+pub mod new_cluster;
 pub mod operations;
 pub mod publisher;
 pub mod replay;

@@ -3,6 +3,11 @@
 mod lobster;
 mod table;
 
+mod demo;
+mod init;
+mod run;
+mod signals;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -72,8 +77,14 @@ pub enum ConfigCommand {
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match arguments.command.unwrap_or(Command::Demo(arguments.demo)) {
-        Command::Demo(_) | Command::Init(_) | Command::Run(_) | Command::Config { .. } => {
-            Err(anyhow::anyhow!("this build has no nodes yet"))
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Config {
+            command: ConfigCommand::PrintDefault,
+        } => {
+            print!("{}", crate::config::DEFAULT);
+            Ok(())
         }
     };
     match result {

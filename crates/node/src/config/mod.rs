@@ -23,6 +23,8 @@ pub struct Config {
     pub node: NodeConfig,
     /// Where it listens.
     pub listen: ListenConfig,
+    /// Whom it lets in.
+    pub gateway: GatewayLimits,
     /// Its logs.
     pub logs: LogsConfig,
     /// Its journal.
@@ -72,6 +74,34 @@ impl Default for ListenConfig {
             public: loopback(7411),
             admin: loopback(7412),
             operations: loopback(7413),
+        }
+    }
+}
+
+/// Whom the node lets in.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatewayLimits {
+    /// Connections of each listener.
+    pub connections_max: usize,
+    /// Requests of one key at once.
+    pub requests_per_key_burst: u32,
+    /// Requests of one key a second.
+    pub requests_per_key_per_second: u32,
+    /// Requests from one address at once that are not signed.
+    pub requests_per_address_burst: u32,
+    /// Requests from one address a second that are not signed.
+    pub requests_per_address_per_second: u32,
+}
+
+impl Default for GatewayLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 4_096,
+            requests_per_key_burst: 2_000,
+            requests_per_key_per_second: 1_000,
+            requests_per_address_burst: 500,
+            requests_per_address_per_second: 100,
         }
     }
 }
@@ -263,6 +293,25 @@ impl Config {
             self.node.worker_threads <= 256,
             "node.worker_threads: more than 256 can't be".to_owned(),
         );
+        let GatewayLimits {
+            connections_max,
+            requests_per_key_burst,
+            requests_per_key_per_second,
+            requests_per_address_burst,
+            requests_per_address_per_second,
+        } = self.gateway;
+        for (key, number) in [
+            ("connections_max", u32::try_from(connections_max).unwrap_or(u32::MAX)),
+            ("requests_per_key_burst", requests_per_key_burst),
+            ("requests_per_key_per_second", requests_per_key_per_second),
+            ("requests_per_address_burst", requests_per_address_burst),
+            ("requests_per_address_per_second", requests_per_address_per_second),
+        ] {
+            check(
+                (1..=10_000_000).contains(&number),
+                format!("gateway.{key}: {number} is not between 1 and 10000000"),
+            );
+        }
         let ListenConfig {
             public,
             admin,
@@ -359,6 +408,10 @@ mod tests {
             (
                 &format!("{data}[listen]\npublic = \"127.0.0.1:7412\""),
                 "listen.public and listen.admin: both are 127.0.0.1:7412",
+            ),
+            (
+                &format!("{data}[gateway]\nconnections_max = 0"),
+                "gateway.connections_max: 0 is not",
             ),
             (&format!("{data}[logs]\nformat = \"xml\""), "unknown variant `xml`"),
             (&format!("{data}[logs]\nlevel = \"loud=very\""), "logs.level"),

@@ -1,1 +1,3 @@
 //! The core thread: turns channels and deadlines into inputs of `replica`, and carries out what it puts out.
+
+pub mod volatile;

@@ -1,0 +1,297 @@
+//! A running node: recovers what is on disk, starts the threads in order, serves, and stops in the opposite order.
+//!
+//! ```text
+//!  start:  lock ─> snapshot ─> journal replayed ─> event log checked, gaps filled ─> views ─> core ─> publisher ─> sockets
+//!  stop:   sockets, open requests ─> core drained ─> publisher drained, event log flushed ─> snapshots ─> lock
+//! ```
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Sender, bounded};
+use engine::Exchange;
+use gateway::handle::{CoreHandle, History};
+use gateway::sealing::{SEALING_KEY_BYTES, SealingKey};
+use gateway::view::{View, ViewLimits};
+use gateway::{Gateway, GatewayConfig};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use types::{AppliedBatch, Epoch, Event, Position, Sequence, Timestamp};
+use wire::journal::Identity;
+
+use crate::config::Config;
+use crate::core::volatile::{NoJournal, VolatileCore};
+use crate::data_folder::{DataFolder, DataFolderError};
+use crate::event_log::{EventLog, EventLogConfig, EventLogWriteError, Writer};
+use crate::listeners::Listeners;
+use crate::operations::{self, Operations};
+use crate::publisher::{BATCHES_QUEUED_MAX, Publisher, PublisherStatus, settle};
+use crate::replay::ReplayError;
+use crate::snapshots::{Maker, MakerStatus, SnapshotFolder, keep_evidence};
+
+/// The file whose presence says that a replay of the journal came to another state than the live one.
+const EVIDENCE: &str = "DIVERGED";
+/// The key that seals the secrets of HMAC keys.
+pub const SEALING_KEY: &str = "sealing.key";
+
+/// Why a node can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder.
+    #[error("{0}")]
+    Folder(#[from] DataFolderError),
+    /// The evidence of a state that differed is still there.
+    #[error(
+        "start the node: its state once differed from its journal. {} says how; keep a copy of the whole folder, and \
+         remove that file only when you know why",
+        .0.display()
+    )]
+    Diverged(std::path::PathBuf),
+    /// The event log.
+    #[error("{0}")]
+    Events(#[from] EventLogWriteError),
+    /// Recovery.
+    #[error("recover the state: {0}")]
+    Replay(#[from] ReplayError),
+    /// A snapshot.
+    #[error("recover the state: {0}")]
+    Snapshot(#[from] crate::snapshots::SnapshotFileError),
+    /// The views.
+    #[error("recover the views: {0}")]
+    View(#[from] gateway::handle::HistoryError),
+    /// A thread.
+    #[error("start the thread {0}: {1}")]
+    Thread(&'static str, std::io::Error),
+}
+
+/// A node whose core runs. It answers nobody before [`Node::serve`].
+pub struct Node {
+    /// Released last.
+    folder: DataFolder,
+    core: Arc<VolatileCore>,
+    core_thread: JoinHandle<()>,
+    events: Arc<EventLog>,
+    gateway: Gateway,
+    publisher: JoinHandle<()>,
+    publisher_status: Arc<PublisherStatus>,
+    maker: JoinHandle<()>,
+    maker_status: Arc<MakerStatus>,
+    /// Dropped to end the thread that makes snapshots.
+    maker_stop: Sender<()>,
+}
+
+impl Node {
+    /// Recovers what the folder holds and starts the core.
+    pub fn start(folder: DataFolder, identity: Identity, config: &Config) -> Result<Self, StartError> {
+        let evidence = folder.file(EVIDENCE);
+        if evidence.exists() {
+            return Err(StartError::Diverged(evidence));
+        }
+        operations::metrics();
+        let sealing = sealing_key(&folder, &identity)?;
+        let snapshots = SnapshotFolder {
+            folder: folder.snapshots(),
+            identity,
+        };
+        snapshots.prepare()?;
+        let mut writer = Writer::open(event_log_config(&folder, identity, config))?;
+        let exchange: Exchange = Exchange::default();
+        let journal = Arc::new(NoJournal);
+        settle::<Exchange, _>(&mut writer, Sequence(0), &snapshots, &*journal)?;
+        let events = writer.log();
+
+        let mut facts = Vec::new();
+        exchange.facts(&mut facts);
+        let position = Position {
+            group: identity.group,
+            epoch: Epoch(1),
+            sequence: Sequence(0),
+        };
+        let view = view_of(&facts, position, &*events)?;
+
+        let (publish, queue) = bounded::<Arc<AppliedBatch>>(BATCHES_QUEUED_MAX);
+        let (core, core_thread) = VolatileCore::start(publish);
+        let handle: Arc<dyn CoreHandle> = Arc::clone(&core) as _;
+        let history: Arc<dyn History> = Arc::clone(&events) as _;
+        let gateway = Gateway::new(
+            gateway_config(&identity, config),
+            Arc::clone(&handle),
+            history,
+            view,
+            sealing,
+        );
+
+        let publisher_status = Arc::new(PublisherStatus::default());
+        let publisher = {
+            let (gateway, handle) = (gateway.clone(), Arc::clone(&handle));
+            Publisher {
+                writer,
+                queue,
+                applied: Box::new(move || handle.status().last_applied),
+                snapshots: snapshots.clone(),
+                journal: Arc::clone(&journal),
+                publish: Box::new(move |batch| {
+                    // The gateway tells of a gap itself; the publisher leaves none.
+                    let _ = gateway.publish(batch);
+                }),
+                status: Arc::clone(&publisher_status),
+            }
+        };
+        let publisher = spawn("publisher", move || publisher.run::<Exchange>())?;
+
+        let maker_status = Arc::new(MakerStatus::default());
+        let maker = Maker {
+            snapshots,
+            journal,
+            events: Arc::clone(&events),
+            journal_bytes: config.snapshots.journal_size.0,
+            status: Arc::clone(&maker_status),
+            diverged: Box::new(move |error| keep_evidence(evidence.clone(), error)),
+        };
+        let (maker_stop, stopped) = bounded(0);
+        let maker = spawn("snapshots", move || maker.run::<Exchange>(&stopped))?;
+        Ok(Self {
+            folder,
+            core,
+            core_thread,
+            events,
+            gateway,
+            publisher,
+            publisher_status,
+            maker,
+            maker_status,
+            maker_stop,
+        })
+    }
+
+    /// The core.
+    pub fn core(&self) -> Arc<dyn CoreHandle> {
+        Arc::clone(&self.core) as _
+    }
+
+    /// The event log.
+    pub fn events(&self) -> Arc<EventLog> {
+        Arc::clone(&self.events)
+    }
+
+    /// The data folder.
+    pub fn folder(&self) -> &DataFolder {
+        &self.folder
+    }
+
+    /// How the publisher is doing.
+    pub fn publisher_status(&self) -> &PublisherStatus {
+        &self.publisher_status
+    }
+
+    /// How far the snapshots are.
+    pub fn maker_status(&self) -> &MakerStatus {
+        &self.maker_status
+    }
+
+    /// Serves until `stop` turns true and the open requests have ended.
+    pub async fn serve(&self, listeners: Listeners, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
+        let public = TcpListener::from_std(listeners.public)?;
+        let admin = TcpListener::from_std(listeners.admin)?;
+        let operations = TcpListener::from_std(listeners.operations)?;
+        let router = self.operations().router();
+        let told = stop.clone();
+        let operations = tokio::spawn(async move {
+            let mut told = told;
+            let ended = async move {
+                let _ = told.wait_for(|stop| *stop).await;
+            };
+            axum::serve(operations, router).with_graceful_shutdown(ended).await
+        });
+        let gateway = self.gateway.clone();
+        let (public_stop, admin_stop) = (stop.clone(), stop.clone());
+        let sessions = async {
+            let _ = stop.wait_for(|stop| *stop).await;
+            gateway.stop();
+        };
+        tokio::join!(
+            gateway.serve_public(public, public_stop),
+            gateway.serve_admin(admin, admin_stop),
+            sessions
+        );
+        operations.abort();
+        Ok(())
+    }
+
+    fn operations(&self) -> Operations {
+        let core = self.core();
+        let view = Arc::clone(self.gateway.view());
+        Operations {
+            caught_up: {
+                let core = Arc::clone(&core);
+                Arc::new(move || core.status().last_applied <= view.position().sequence)
+            },
+            refresh: Arc::new(|| {}),
+            core,
+        }
+    }
+
+    /// Stops taking commands, lets what was taken come to its end, and brings everything into its file.
+    pub fn stop(self) -> DataFolder {
+        self.core.stop();
+        join("core", self.core_thread);
+        join("publisher", self.publisher);
+        self.maker_status.stop();
+        drop(self.maker_stop);
+        join("snapshots", self.maker);
+        tracing::info!(sequence = self.events.last().0, "stopped");
+        self.folder
+    }
+}
+
+fn spawn(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    thread.map_err(|error| StartError::Thread(name, error))
+}
+
+fn join(name: &str, thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!(thread = name, "the thread panicked");
+    }
+}
+
+fn view_of(facts: &[Event], position: Position, events: &EventLog) -> Result<Arc<View>, StartError> {
+    let view = View::new(ViewLimits::default(), facts, position);
+    view.refill(events)?;
+    Ok(Arc::new(view))
+}
+
+fn event_log_config(folder: &DataFolder, identity: Identity, config: &Config) -> EventLogConfig {
+    let events = &config.events;
+    EventLogConfig {
+        folder: folder.events(),
+        identity,
+        segment_bytes: events.segment_size.0,
+        bytes_max: events.size_max.0,
+        keep_ns: u64::from(events.keep_hours) * 3_600 * Timestamp::SECOND,
+        recent_bytes_max: events.memory_size_max.as_usize(),
+    }
+}
+
+fn gateway_config(identity: &Identity, config: &Config) -> GatewayConfig {
+    let mut settings = GatewayConfig::new(identity.cluster);
+    settings.connections_max = config.gateway.connections_max;
+    settings.rate_limits.per_key.burst = config.gateway.requests_per_key_burst;
+    settings.rate_limits.per_key.per_second = config.gateway.requests_per_key_per_second;
+    settings.rate_limits.per_address.burst = config.gateway.requests_per_address_burst;
+    settings.rate_limits.per_address.per_second = config.gateway.requests_per_address_per_second;
+    settings
+}
+
+fn sealing_key(folder: &DataFolder, identity: &Identity) -> Result<SealingKey, StartError> {
+    let path = folder.file(SEALING_KEY);
+    let bytes = std::fs::read(&path).map_err(|error| DataFolderError::Io {
+        path: path.clone(),
+        error,
+    })?;
+    let bytes: [u8; SEALING_KEY_BYTES] = bytes.try_into().map_err(|_| DataFolderError::Damaged {
+        path,
+        reason: format!("it does not have {SEALING_KEY_BYTES} bytes"),
+    })?;
+    Ok(SealingKey::new(&bytes, identity.cluster))
+}

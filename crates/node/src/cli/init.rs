@@ -1,0 +1,39 @@
+//! `meridian init`: the data folder of a new cluster, and its first admin key.
+
+use anyhow::{Context as _, Result};
+use client::Secret;
+
+use super::InitArguments;
+use crate::assembly::Node;
+use crate::config::Config;
+use crate::logging;
+use crate::new_cluster;
+
+/// Runs the command.
+pub fn run(arguments: &InitArguments) -> Result<()> {
+    let mut config = Config::default();
+    config.logs.level = "warn".to_owned();
+    logging::start(&config.logs);
+    let cluster_id = match &arguments.cluster_id {
+        Some(id) => id.parse().with_context(|| format!("take {id:?} as the cluster's id"))?,
+        None => new_cluster::random_cluster_id("meridian"),
+    };
+    let (folder, identity) = new_cluster::create(&arguments.data, cluster_id)?;
+    let secret = Secret::generate_ed25519();
+    let node = Node::start(folder, identity, &config)?;
+    let key = new_cluster::first_admin_key(&node, &secret);
+    let folder = node.stop();
+    let key = key?;
+    folder.finish(&identity)?;
+    println!(
+        "Cluster {cluster_id} is ready in {path}.\n\n\
+         Its first admin key. The secret is shown this once and stored nowhere:\n\n    \
+         key     {key}\n    \
+         secret  {secret}\n\n\
+         Next: meridian config print-default > meridian.toml, set node.data to {path:?},\n\
+         then meridian run --config meridian.toml",
+        path = arguments.data.display(),
+        secret = secret.reveal(),
+    );
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! A new cluster: its folder, its sealing key and its journal. Everything but `cluster.toml`, which makes it one.
+
+use std::path::Path;
+
+use client::Secret;
+use gateway::sealing::SealingKey;
+use secrecy::ExposeSecret as _;
+use types::{AccountId, Action, ClusterId, Event, GroupId, Incarnation, KeyId, KeyMaterial, NewKey, Scopes};
+use wire::journal::{Identity, NodeId};
+
+use crate::assembly::{Node, SEALING_KEY, StartError};
+use crate::data_folder::{DataFolder, DataFolderError};
+use crate::execute::{ExecuteError, execute};
+
+/// The request that makes the first admin key.
+pub const FIRST_KEY_REQUEST: &str = "init";
+
+/// Why a new cluster could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum NewClusterError {
+    /// The folder.
+    #[error("{0}")]
+    Folder(#[from] DataFolderError),
+    /// The sealing key.
+    #[error("{0}")]
+    Sealing(#[from] gateway::sealing::SealingError),
+    /// The node.
+    #[error("{0}")]
+    Start(#[from] StartError),
+    /// The first key.
+    #[error("{0}")]
+    Execute(#[from] ExecuteError),
+}
+
+/// A name for a cluster that nobody named.
+pub fn random_cluster_id(prefix: &str) -> ClusterId {
+    let mut bytes = [0; 4];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system gives random bytes");
+    let name = format!("{prefix}-{:08x}", u32::from_le_bytes(bytes));
+    name.parse().expect("it is a short name of letters and digits")
+}
+
+/// Makes the folder of a new cluster, which is none until [`DataFolder::finish`].
+pub fn create(path: &Path, cluster: ClusterId) -> Result<(DataFolder, Identity), NewClusterError> {
+    let folder = DataFolder::create(path)?;
+    let identity = Identity {
+        cluster,
+        group: GroupId(0),
+        incarnation: Incarnation(1),
+        node: NodeId(1),
+    };
+    folder.write(SEALING_KEY, SealingKey::generate()?.expose_secret(), 0o600)?;
+    Ok((folder, identity))
+}
+
+/// Has the cluster's first admin key sequenced, by a node that answers nobody yet.
+pub fn first_admin_key(node: &Node, secret: &Secret) -> Result<KeyId, NewClusterError> {
+    let action = Action::CreateKey(NewKey {
+        account: AccountId::OPERATOR,
+        scopes: Scopes::ADMIN.with(Scopes::READ),
+        material: KeyMaterial::Ed25519(secret.public_key().expect("it is an Ed25519 key")),
+    });
+    let event = execute(&*node.core(), &*node.events(), KeyId::SYSTEM, FIRST_KEY_REQUEST, action)?;
+    let Event::KeyChanged(key) = event else {
+        unreachable!("a key that was made is told of");
+    };
+    Ok(key.id)
+}
