@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use engine::Exchange;
 use gateway::handle::{History, HistoryError};
 use gateway::view::{View, ViewLimits};
@@ -60,7 +61,7 @@ impl World {
         let admin_key = NewKey {
             account: AccountId::OPERATOR,
             scopes: Scopes::ADMIN,
-            material: KeyMaterial::Ed25519([1; 32]),
+            material: public_key(1),
         };
         let mut setup = vec![(KeyId::SYSTEM, Action::CreateKey(admin_key))];
         let mut admin = |action| setup.push((ADMIN, action));
@@ -84,7 +85,7 @@ impl World {
             admin(Action::CreateKey(NewKey {
                 account,
                 scopes: Scopes::READ.with(Scopes::TRADE),
-                material: KeyMaterial::Ed25519([u8::try_from(account.0).unwrap(); 32]),
+                material: public_key(u8::try_from(account.0).unwrap()),
             }));
             for (asset, amount) in [(0, 100_000_000_000), (1, 10_000_000_000_000), (2, 10_000_000_000_000)] {
                 admin(Action::Deposit(Transfer {
@@ -158,6 +159,11 @@ impl World {
         self.apply(&commands)
     }
 
+    /// The time of the last batch.
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.now)
+    }
+
     /// The present state as facts, and its position.
     pub fn facts(&self) -> (Vec<Event>, Position) {
         let mut facts = Vec::new();
@@ -210,6 +216,15 @@ impl World {
         });
         scale.unwrap()
     }
+}
+
+/// The key pair that a key of this number stands for.
+pub fn key_pair(number: u8) -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(&[number; 32]).unwrap()
+}
+
+fn public_key(number: u8) -> KeyMaterial {
+    KeyMaterial::Ed25519(key_pair(number).public_key().as_ref().try_into().unwrap())
 }
 
 /// The view of an exchange in which nothing has happened yet.
