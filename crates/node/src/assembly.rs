@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::core::volatile::{NoJournal, VolatileCore};
 use crate::data_folder::{DataFolder, DataFolderError};
 use crate::event_log::{EventLog, EventLogConfig, EventLogWriteError, Writer};
+use crate::figures::{DiskStatus, DiskWatch, Figures, Shortage, Sources};
 use crate::listeners::Listeners;
 use crate::operations::{self, Operations};
 use crate::publisher::{BATCHES_QUEUED_MAX, Publisher, PublisherStatus, settle};
@@ -76,8 +77,10 @@ pub struct Node {
     publisher_status: Arc<PublisherStatus>,
     maker: JoinHandle<()>,
     maker_status: Arc<MakerStatus>,
-    /// Dropped to end the thread that makes snapshots.
-    maker_stop: Sender<()>,
+    disk_watch: JoinHandle<()>,
+    disk_status: Arc<DiskStatus>,
+    /// Dropped to end the threads that make snapshots and watch the disk.
+    background: Sender<()>,
 }
 
 impl Node {
@@ -107,7 +110,7 @@ impl Node {
             epoch: Epoch(1),
             sequence: Sequence(0),
         };
-        let view = view_of(&facts, position, &*events)?;
+        let view = view_of(&facts, position, &events)?;
 
         let (publish, queue) = bounded::<Arc<AppliedBatch>>(BATCHES_QUEUED_MAX);
         let (core, core_thread) = VolatileCore::start(publish);
@@ -148,8 +151,21 @@ impl Node {
             status: Arc::clone(&maker_status),
             diverged: Box::new(move |error| keep_evidence(evidence.clone(), error)),
         };
-        let (maker_stop, stopped) = bounded(0);
-        let maker = spawn("snapshots", move || maker.run::<Exchange>(&stopped))?;
+        let (background, stopped) = bounded(0);
+        let told = stopped.clone();
+        let maker = spawn("snapshots", move || maker.run::<Exchange>(&told))?;
+
+        let disk_status = Arc::new(DiskStatus::default());
+        let watch = DiskWatch {
+            path: folder.path().to_owned(),
+            config: config.disk.clone(),
+            status: Arc::clone(&disk_status),
+            changed: {
+                let publisher = Arc::clone(&publisher_status);
+                Box::new(move |shortage| publisher.set_pressure(shortage != Shortage::None))
+            },
+        };
+        let disk_watch = spawn("disk", move || watch.run(&stopped))?;
         Ok(Self {
             folder,
             core,
@@ -160,7 +176,9 @@ impl Node {
             publisher_status,
             maker,
             maker_status,
-            maker_stop,
+            disk_watch,
+            disk_status,
+            background,
         })
     }
 
@@ -221,12 +239,21 @@ impl Node {
     fn operations(&self) -> Operations {
         let core = self.core();
         let view = Arc::clone(self.gateway.view());
+        let figures = Figures::new(Sources {
+            core: Arc::clone(&core),
+            events: self.events(),
+            view: Arc::clone(&view),
+            publisher: Arc::clone(&self.publisher_status),
+            snapshots: Arc::clone(&self.maker_status),
+            journal_bytes: Box::new(|| 0),
+            disk: Arc::clone(&self.disk_status),
+        });
         Operations {
             caught_up: {
                 let core = Arc::clone(&core);
                 Arc::new(move || core.status().last_applied <= view.position().sequence)
             },
-            refresh: Arc::new(|| {}),
+            refresh: Arc::new(move || figures.refresh()),
             core,
         }
     }
@@ -237,8 +264,9 @@ impl Node {
         join("core", self.core_thread);
         join("publisher", self.publisher);
         self.maker_status.stop();
-        drop(self.maker_stop);
+        drop(self.background);
         join("snapshots", self.maker);
+        join("disk", self.disk_watch);
         tracing::info!(sequence = self.events.last().0, "stopped");
         self.folder
     }

@@ -17,6 +17,7 @@ pub mod data_folder;
 pub mod demo;
 pub mod event_log;
 pub mod execute;
+pub mod figures;
 pub mod journal;
 pub mod listeners;
 pub mod logging;
