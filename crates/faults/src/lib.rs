@@ -8,8 +8,15 @@
 //!  History ───> oracle <───┴── orders, fills, balances as clients see them afterwards
 //! ```
 
+mod clients;
 mod history;
+mod load;
+mod node;
 mod oracle;
+mod rounds;
 
 pub use history::{Account, Asked, Final, History, Request};
+pub use load::Load;
+pub use node::{Installation, Node};
 pub use oracle::{Observed, ObservedAccount, check, scaled};
+pub use rounds::{Fault, Plan, Report, remove_work_folder, run, work_folder};

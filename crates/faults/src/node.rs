@@ -1,0 +1,210 @@
+//! The program under test, as a process.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a node may take until it is ready.
+const READY_SECONDS: u64 = 60;
+/// How long to wait between two looks at it.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long an answer of its operations port may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Where the program is, and where it keeps what.
+#[derive(Clone, Debug)]
+pub struct Installation {
+    /// The program.
+    pub meridian: PathBuf,
+    /// Its data folder.
+    pub data: PathBuf,
+    /// Its configuration file.
+    pub config: PathBuf,
+    /// What it says goes here.
+    pub log: PathBuf,
+    /// Clients' port.
+    pub public: SocketAddr,
+    /// Operators' port.
+    pub admin: SocketAddr,
+    /// The port of health and metrics.
+    pub operations: SocketAddr,
+}
+
+impl Installation {
+    /// Chooses free ports and writes a configuration in which files are small, so that segments and snapshots follow
+    /// each other quickly.
+    ///
+    /// # Errors
+    /// What the disk or the network says.
+    pub fn new(meridian: &Path, data: &Path, work: &Path) -> io::Result<Self> {
+        let listeners = [0; 3].map(|_| TcpListener::bind(("127.0.0.1", 0)));
+        let [public, admin, operations] = listeners.map(|listener| listener.and_then(|listener| listener.local_addr()));
+        let installation = Self {
+            meridian: meridian.to_owned(),
+            data: data.to_owned(),
+            config: work.join("meridian.toml"),
+            log: work.join("meridian.log"),
+            public: public?,
+            admin: admin?,
+            operations: operations?,
+        };
+        let text = format!(
+            "[node]\ndata = {data:?}\nworker_threads = 1\n\
+             [listen]\npublic = \"{public}\"\nadmin = \"{admin}\"\noperations = \"{operations}\"\n\
+             [logs]\nlevel = \"info\"\n\
+             [journal]\nsegment_size = \"{segment}\"\n\
+             [snapshots]\njournal_size = \"{snapshot}\"\n\
+             [events]\nsegment_size = \"{segment}\"\n\
+             [disk]\nfree_alarm = \"2 MiB\"\nfree_min = \"1 MiB\"\n",
+            data = installation.data,
+            public = installation.public,
+            admin = installation.admin,
+            operations = installation.operations,
+            segment = SEGMENT_SIZE,
+            snapshot = SNAPSHOT_SIZE,
+        );
+        std::fs::write(&installation.config, text)?;
+        Ok(installation)
+    }
+
+    /// Runs a command of the program to its end. Gives what it printed.
+    ///
+    /// # Errors
+    /// What it said, if it failed.
+    pub fn command(&self, arguments: &[&str]) -> io::Result<String> {
+        let output = Command::new(&self.meridian).args(arguments).stdin(Stdio::null()).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() {
+            return Ok(text);
+        }
+        let error = String::from_utf8_lossy(&output.stderr);
+        Err(io::Error::other(format!("meridian {} ended with {}: {text}{error}", arguments.join(" "), output.status)))
+    }
+
+    /// Starts the node. It isn't ready yet.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn start(&self) -> io::Result<Node> {
+        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let child = Command::new(&self.meridian)
+            .arg("run")
+            .arg("--config")
+            .arg(&self.config)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        Ok(Node {
+            child,
+            operations: self.operations,
+            log: self.log.clone(),
+        })
+    }
+}
+
+/// The smallest segment that the program takes.
+const SEGMENT_SIZE: &str = "4 MiB";
+const SNAPSHOT_SIZE: &str = "8 MiB";
+
+/// A running node. It is killed when dropped.
+#[derive(Debug)]
+pub struct Node {
+    child: Child,
+    operations: SocketAddr,
+    log: PathBuf,
+}
+
+impl Node {
+    /// Waits until it takes requests.
+    ///
+    /// # Errors
+    /// If it ends, or isn't ready in time: with the end of its log.
+    pub fn wait_until_ready(&mut self) -> io::Result<()> {
+        let until = Instant::now() + Duration::from_secs(READY_SECONDS);
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(self.failed(&format!("the node ended with {status}")));
+            }
+            if get(self.operations, "/health/ready").is_ok_and(|(status, _)| status == 200) {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                return Err(self.failed(&format!("the node was not ready within {READY_SECONDS} s")));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// What the operations port answers: status and body.
+    ///
+    /// # Errors
+    /// If it doesn't.
+    pub fn operations(&self, path: &str) -> io::Result<(u16, String)> {
+        get(self.operations, path)
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn kill(mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Asks it to end, and waits for it; true if it ended as one that was asked to.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn stop(mut self) -> io::Result<bool> {
+        let id = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &id]).status()?;
+        Ok(self.child.wait()?.success())
+    }
+
+    /// True if it still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    fn failed(&self, what: &str) -> io::Error {
+        io::Error::other(format!("{what}; its log ends:\n{}", end_of(&self.log)))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The last lines of a log.
+pub(crate) fn end_of(log: &Path) -> String {
+    let mut text = String::new();
+    let read = File::open(log).and_then(|mut file| file.read_to_string(&mut text));
+    if let Err(error) = read {
+        return format!("(unreadable: {error})");
+    }
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+/// A plain `GET`: the operations port is not part of the API that the reference client speaks.
+fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
+    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.ok_or_else(|| io::Error::other(format!("not HTTP: {answer}")))?;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    Ok((status, body.to_owned()))
+}

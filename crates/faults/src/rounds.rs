@@ -1,0 +1,387 @@
+//! Rounds: load, a fault at a random moment, a restart, and the checks.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use client::{Credentials, RestClient};
+use powerloss::{Mounted, Random, Store, Syncs};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use wire::json::TimeText;
+
+use crate::clients::{Operator, Trader, connect, impatient, observe, patient, send};
+use crate::history::{Final, History};
+use crate::load::{BASE, Load, QUOTE};
+use crate::node::{Installation, Node};
+use crate::oracle::{Observed, check};
+
+/// Accounts that trade in a round.
+const TRADERS: usize = 3;
+/// Sessions of each over REST, each with one request under way.
+const SESSIONS: usize = 2;
+/// One round in so many also loses the node while it starts.
+const FAULT_AT_START_EVERY: usize = 5;
+/// Answered requests that are asked once more after a restart.
+const ASKED_AGAIN: usize = 10;
+/// Earlier rounds that are looked at again after a restart.
+const EARLIER_ROUNDS: usize = 1;
+
+/// What happens to the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// `kill -9`; what it wrote stays.
+    Kill,
+    /// Its power is cut: what was not synced may go, be torn, or come in another order.
+    PowerLoss(Syncs),
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The program.
+    pub meridian: PathBuf,
+    /// An empty folder for everything that the run makes.
+    pub work: PathBuf,
+    /// What happens to the node.
+    pub fault: Fault,
+    /// How often.
+    pub rounds: u64,
+    /// Makes the choices.
+    pub seed: u64,
+    /// The most requests that are answered in a round before the fault.
+    pub answers_max: usize,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Rounds that were run.
+    pub rounds: u64,
+    /// Requests that were made.
+    pub requests: u64,
+    /// Those of them that had no final answer when the fault came.
+    pub unanswered: u64,
+    /// Those of these that turned out to have been executed or refused before the fault.
+    pub executed_before: u64,
+    /// Answers that repeated an earlier one.
+    pub repeats: u64,
+    /// Faults while the node started.
+    pub faults_at_start: u64,
+    /// Files that a cut took something from, and names that it changed.
+    pub files_cut: u64,
+    /// See `files_cut`.
+    pub names_cut: u64,
+    /// Restarts after which the state was compared with a replay of the journal from nothing.
+    pub hashes_compared: u64,
+    /// Promises that were broken; empty if all is well.
+    pub broken: Vec<String>,
+}
+
+/// Runs rounds until one breaks a promise, or all are done. `progress` is told of each.
+///
+/// # Errors
+/// What keeps the harness itself from working. A node that doesn't start again is a broken promise, not an error.
+pub fn run(plan: &Plan, progress: &mut dyn FnMut(&Report)) -> io::Result<Report> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let mut rounds = Rounds::new(plan)?;
+    runtime.block_on(async {
+        rounds.open().await?;
+        for round in 1..=plan.rounds {
+            rounds.round(round).await?;
+            rounds.report.rounds = round;
+            progress(&rounds.report);
+            if !rounds.report.broken.is_empty() {
+                rounds.keep_evidence()?;
+                break;
+            }
+        }
+        Ok(rounds.report.clone())
+    })
+}
+
+struct Rounds {
+    plan: Plan,
+    random: Random,
+    installation: Installation,
+    disk: Option<Mounted>,
+    node: Option<Node>,
+    operator: Option<Operator>,
+    admin: Option<Credentials>,
+    earlier: Vec<(Vec<Trader>, History)>,
+    report: Report,
+}
+
+impl Rounds {
+    fn new(plan: &Plan) -> io::Result<Self> {
+        std::fs::create_dir_all(&plan.work)?;
+        let disk_folder = plan.work.join("disk");
+        std::fs::create_dir_all(&disk_folder)?;
+        let disk = match plan.fault {
+            Fault::Kill => None,
+            Fault::PowerLoss(_) => Some(Mounted::new(Store::default(), &disk_folder)?),
+        };
+        let installation = Installation::new(&plan.meridian, &disk_folder.join("data"), &plan.work)?;
+        Ok(Self {
+            plan: plan.clone(),
+            random: Random::new(plan.seed),
+            installation,
+            disk,
+            node: None,
+            operator: None,
+            admin: None,
+            earlier: Vec::new(),
+            report: Report::default(),
+        })
+    }
+
+    /// Makes the data folder and the market.
+    async fn open(&mut self) -> io::Result<()> {
+        let data = self.installation.data.to_string_lossy().into_owned();
+        let said = self.installation.command(&["init", "--data", &data, "--cluster-id", "faults"])?;
+        self.admin = Some(admin_key(&said)?);
+        self.start()?;
+        self.operator().await?.open_market().await.map_err(io::Error::other)?;
+        if let (Some(disk), Fault::PowerLoss(syncs)) = (&self.disk, self.plan.fault) {
+            disk.set_syncs(syncs);
+        }
+        Ok(())
+    }
+
+    fn start(&mut self) -> io::Result<()> {
+        let node = self.node.insert(self.installation.start()?);
+        node.wait_until_ready()
+    }
+
+    async fn operator(&mut self) -> io::Result<&mut Operator> {
+        if self.operator.is_none() {
+            let admin = self.admin.clone().ok_or_else(|| io::Error::other("there is no admin key yet"))?;
+            let operator = Operator::connect(self.installation.admin, admin).await.map_err(io::Error::other)?;
+            self.operator = Some(operator);
+        }
+        self.operator.as_mut().ok_or_else(|| io::Error::other("there is no operator"))
+    }
+
+    async fn round(&mut self, round: u64) -> io::Result<()> {
+        let mut traders = Vec::new();
+        let operator = self.operator().await?;
+        operator.cancel_everything().await.map_err(io::Error::other)?;
+        for _ in 0..TRADERS {
+            traders.push(operator.new_trader().await.map_err(io::Error::other)?);
+        }
+        let history = self.load(round, &traders).await?;
+        self.report.requests += history.requests().count() as u64;
+        self.report.unanswered += history.unanswered().count() as u64;
+        if let Err(error) = self.restart() {
+            self.report.broken.push(format!("round {round}: {error}"));
+            return Ok(());
+        }
+        let rest = connect(self.installation.public, patient()).await.map_err(io::Error::other)?;
+        let history = self.ask_again(&rest, &traders, history).await?;
+        self.report.repeats += history.repeats();
+        self.check(round, &rest, &traders, &history).await?;
+        for _ in 0..EARLIER_ROUNDS.min(self.earlier.len()) {
+            let at = self.random.below(self.earlier.len());
+            let (traders, history) = self.earlier.swap_remove(at);
+            self.check(round, &rest, &traders, &history).await?;
+            self.earlier.push((traders, history));
+        }
+        self.earlier.push((traders, history));
+        Ok(())
+    }
+
+    /// Sends requests until some number of them has been answered; then the fault comes in the midst of the others.
+    async fn load(&mut self, round: u64, traders: &[Trader]) -> io::Result<History> {
+        let history = Arc::new(Mutex::new(History::default()));
+        let answers = Arc::new(Answers {
+            left: std::sync::atomic::AtomicI64::new(1 + self.random.below(self.plan.answers_max) as i64),
+            enough: Notify::new(),
+        });
+        let rest = connect(self.installation.public, impatient()).await.map_err(io::Error::other)?;
+        let valid_until = TimeText::from(rest.clock().now().plus_ns(3_600_000_000_000));
+        let mut sessions = JoinSet::new();
+        for (trader_index, trader) in traders.iter().enumerate() {
+            for session in 0..SESSIONS {
+                let prefix = format!("r{round}-{trader_index}-{session}");
+                let load = Load::new(self.random.number(), prefix, valid_until.clone());
+                let rest = rest.with_credentials(trader.credentials.clone());
+                sessions.spawn(rest_session(rest, trader.account, load, history.clone(), answers.clone()));
+            }
+        }
+        answers.enough.notified().await;
+        // Any moment of what is under way then is as good as any other.
+        tokio::time::sleep(Duration::from_micros(self.random.number() % 3_000)).await;
+        self.fault()?;
+        while let Some(result) = sessions.join_next().await {
+            result.map_err(io::Error::other)?;
+        }
+        let history = history.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(history)
+    }
+
+    /// The node dies, and with it, where there is one, the power of its disk.
+    fn fault(&mut self) -> io::Result<()> {
+        if let Some(node) = self.node.take() {
+            node.kill()?;
+        }
+        if let Some(disk) = &self.disk {
+            let cut = disk.cut(self.random.number());
+            self.report.files_cut += cut.files_changed as u64;
+            self.report.names_cut += cut.names_changed as u64;
+        }
+        Ok(())
+    }
+
+    fn restart(&mut self) -> io::Result<()> {
+        while self.random.below(FAULT_AT_START_EVERY) == 0 {
+            self.node = Some(self.installation.start()?);
+            std::thread::sleep(Duration::from_micros(self.random.number() % 100_000));
+            self.fault()?;
+            self.report.faults_at_start += 1;
+        }
+        self.compare_hashes()?;
+        self.start()
+    }
+
+    /// Asks every unanswered request again until it is answered, and then once more; and some of the answered ones.
+    async fn ask_again(&mut self, rest: &RestClient, traders: &[Trader], mut history: History) -> io::Result<History> {
+        let unanswered: Vec<_> = history.unanswered().map(|request| (request.account, request.asked.clone())).collect();
+        let answered: Vec<_> = history
+            .requests()
+            .filter(|request| request.answer.is_some())
+            .map(|request| (request.account, request.asked.clone()))
+            .collect();
+        let mut again = unanswered.clone();
+        for _ in 0..ASKED_AGAIN.min(answered.len()) {
+            again.push(answered[self.random.below(answered.len())].clone());
+        }
+        let mut first = unanswered;
+        // In another order than at first: nobody promised one.
+        for at in (1..first.len()).rev() {
+            first.swap(at, self.random.below(at + 1));
+        }
+        let is_first = std::iter::repeat_n(true, first.len()).chain(std::iter::repeat(false));
+        for ((account, asked), is_first) in first.into_iter().chain(again).zip(is_first) {
+            let trader = traders.iter().find(|trader| trader.account == account);
+            let trader = trader.ok_or_else(|| io::Error::other("a request of nobody"))?;
+            let own = rest.with_credentials(trader.credentials.clone());
+            let answer = send(&own, &asked).await.map_err(io::Error::other)?;
+            let Some(answer) = answer else {
+                let id = asked.request_id();
+                self.report.broken.push(format!("account {account}, request {id}: no final answer after the restart"));
+                continue;
+            };
+            let is_repeat = match &answer {
+                Final::Executed(answer) => answer.repeat,
+                Final::Refused(problem) => problem.repeat == Some(true),
+            };
+            self.report.executed_before += u64::from(is_first && is_repeat);
+            history.answer(account, asked.request_id(), answer);
+        }
+        Ok(history)
+    }
+
+    async fn check(
+        &mut self,
+        round: u64,
+        rest: &RestClient,
+        traders: &[Trader],
+        history: &History,
+    ) -> io::Result<()> {
+        let mut observed = Observed {
+            base: BASE.to_owned(),
+            quote: QUOTE.to_owned(),
+            ..Observed::default()
+        };
+        for trader in traders {
+            let found = observe(rest, trader, history).await.map_err(io::Error::other)?;
+            observed.accounts.insert(trader.account, found);
+        }
+        let broken = check(history, &observed).into_iter().map(|what| format!("round {round}: {what}"));
+        self.report.broken.extend(broken);
+        Ok(())
+    }
+
+    /// The dead node's journal, replayed from nothing, agrees with the hashes of the live state that it holds.
+    fn compare_hashes(&mut self) -> io::Result<()> {
+        let data = self.installation.data.to_string_lossy().into_owned();
+        self.installation.command(&["journal", "replay", "--data", &data])?;
+        self.report.hashes_compared += 1;
+        Ok(())
+    }
+
+    fn keep_evidence(&self) -> io::Result<()> {
+        let Some(disk) = &self.disk else { return Ok(()) };
+        disk.store().export(&self.plan.work.join("evidence"))
+    }
+}
+
+/// Counts answers until there are enough.
+struct Answers {
+    left: std::sync::atomic::AtomicI64,
+    enough: Notify,
+}
+
+impl Answers {
+    fn one(&self) {
+        if self.left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1 {
+            self.enough.notify_one();
+        }
+    }
+}
+
+/// Asks one thing after the other until the node is gone.
+async fn rest_session(
+    rest: RestClient,
+    account: u32,
+    mut load: Load,
+    history: Arc<Mutex<History>>,
+    answers: Arc<Answers>,
+) {
+    let lock = || history.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let asked = load.next();
+        lock().ask(account, asked.clone());
+        match send(&rest, &asked).await {
+            Ok(Some(answer)) => {
+                lock().answer(account, asked.request_id(), answer);
+                answers.one();
+            }
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+/// The key that `init` printed.
+fn admin_key(said: &str) -> io::Result<Credentials> {
+    let value = |name: &str| {
+        let line = said.lines().find_map(|line| line.trim().strip_prefix(name));
+        line.map(|value| value.trim_start_matches([' ', ':', '=']).trim().to_owned())
+    };
+    let (Some(key), Some(secret)) = (value("key"), value("secret")) else {
+        return Err(io::Error::other(format!("init printed no key and secret: {said}")));
+    };
+    Credentials::parse(&key, &secret).map_err(io::Error::other)
+}
+
+/// An empty folder for a run, among the temporary files.
+///
+/// # Errors
+/// What the disk says.
+pub fn work_folder(name: &str) -> io::Result<PathBuf> {
+    let folder = std::env::temp_dir().join(format!("meridian-faults-{name}-{}", std::process::id()));
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Takes the folder away again.
+///
+/// # Errors
+/// What the disk says.
+pub fn remove_work_folder(folder: &Path) -> io::Result<()> {
+    std::fs::remove_dir_all(folder)
+}
