@@ -176,7 +176,10 @@ pub(crate) async fn send(rest: &RestClient, asked: &Asked) -> Result<Option<Fina
             rest.change(Method::PATCH, &path, id, Some(&body)).await
         }
         Asked::Cancel(cancel) => {
-            let until = cancel.valid_until.as_ref().map(|until| format!("?valid_until={}", until.0));
+            let until = cancel
+                .valid_until
+                .as_ref()
+                .map(|until| format!("?valid_until={}", until.0));
             let path = path + until.as_deref().unwrap_or_default();
             rest.change(Method::DELETE, &path, id, None::<&()>).await
         }

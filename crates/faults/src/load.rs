@@ -59,11 +59,7 @@ impl Load {
             self.placed.remove(0);
         }
         self.placed.push(id.clone());
-        let side = if self.random.percent(50) {
-            Side::Buy
-        } else {
-            Side::Sell
-        };
+        let side = if self.random.percent(50) { Side::Buy } else { Side::Sell };
         let (order_type, time_in_force, post_only) = match self.random.below(20) {
             0..=11 => (OrderType::Limit, TimeInForce::Gtc, false),
             12..=14 => (OrderType::Limit, TimeInForce::Ioc, false),
@@ -97,11 +93,7 @@ impl Load {
     fn replace(&mut self, request_id: String) -> ReplaceItem {
         let order = self.earlier();
         let both = self.random.below(3);
-        let side = if self.random.percent(50) {
-            Side::Buy
-        } else {
-            Side::Sell
-        };
+        let side = if self.random.percent(50) { Side::Buy } else { Side::Sell };
         ReplaceItem {
             request_id,
             order_id: None,
@@ -130,7 +122,10 @@ impl Load {
 
     /// One of the last orders, the newest the likeliest: it may still be under way.
     fn earlier(&mut self) -> String {
-        let back = self.random.below(self.placed.len()).min(self.random.below(self.placed.len()));
+        let back = self
+            .random
+            .below(self.placed.len())
+            .min(self.random.below(self.placed.len()));
         self.placed[self.placed.len() - 1 - back].clone()
     }
 

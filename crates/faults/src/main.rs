@@ -17,7 +17,12 @@ fn main() -> ExitCode {
             println!("SKIPPED faults::power_loss: {why}");
             return Ok(true);
         }
-        println!("seed {}, {} rounds; files in {}", plan.seed, plan.rounds, plan.work.display());
+        println!(
+            "seed {}, {} rounds; files in {}",
+            plan.seed,
+            plan.rounds,
+            plan.work.display()
+        );
         let report = run(&plan, &mut |report| progress(&plan, report)).map_err(|error| error.to_string())?;
         Ok(finish(&plan, &report))
     });
@@ -55,7 +60,11 @@ fn plan(arguments: &[String]) -> Result<Plan, String> {
             continue;
         }
         let value = rest.next().ok_or_else(|| format!("{name} needs a value"))?;
-        let number = || value.parse::<u64>().map_err(|_| format!("{name} {value}: not a number"));
+        let number = || {
+            value
+                .parse::<u64>()
+                .map_err(|_| format!("{name} {value}: not a number"))
+        };
         match name.as_str() {
             "--meridian" => plan.meridian = PathBuf::from(value),
             "--work" => plan.work = PathBuf::from(value),
@@ -109,6 +118,10 @@ fn finish(plan: &Plan, report: &Report) -> bool {
         let _ = remove_work_folder(&plan.work);
         return true;
     }
-    println!("again with: --seed {} (files are kept in {})", plan.seed, plan.work.display());
+    println!(
+        "again with: --seed {} (files are kept in {})",
+        plan.seed,
+        plan.work.display()
+    );
     false
 }

@@ -75,13 +75,20 @@ impl Installation {
     /// # Errors
     /// What it said, if it failed.
     pub fn command(&self, arguments: &[&str]) -> io::Result<String> {
-        let output = Command::new(&self.meridian).args(arguments).stdin(Stdio::null()).output()?;
+        let output = Command::new(&self.meridian)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         if output.status.success() {
             return Ok(text);
         }
         let error = String::from_utf8_lossy(&output.stderr);
-        Err(io::Error::other(format!("meridian {} ended with {}: {text}{error}", arguments.join(" "), output.status)))
+        Err(io::Error::other(format!(
+            "meridian {} ended with {}: {text}{error}",
+            arguments.join(" "),
+            output.status
+        )))
     }
 
     /// Starts the node. It isn't ready yet.
@@ -200,7 +207,10 @@ pub(crate) fn end_of(log: &Path) -> String {
 fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());

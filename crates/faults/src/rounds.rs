@@ -84,7 +84,10 @@ pub struct Report {
 /// # Errors
 /// What keeps the harness itself from working. A node that doesn't start again is a broken promise, not an error.
 pub fn run(plan: &Plan, progress: &mut dyn FnMut(&Report)) -> io::Result<Report> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
     let mut rounds = Rounds::new(plan)?;
     runtime.block_on(async {
         rounds.open().await?;
@@ -139,7 +142,9 @@ impl Rounds {
     /// Makes the data folder and the market.
     async fn open(&mut self) -> io::Result<()> {
         let data = self.installation.data.to_string_lossy().into_owned();
-        let said = self.installation.command(&["init", "--data", &data, "--cluster-id", "faults"])?;
+        let said = self
+            .installation
+            .command(&["init", "--data", &data, "--cluster-id", "faults"])?;
         self.admin = Some(admin_key(&said)?);
         self.start()?;
         self.operator().await?.open_market().await.map_err(io::Error::other)?;
@@ -156,11 +161,18 @@ impl Rounds {
 
     async fn operator(&mut self) -> io::Result<&mut Operator> {
         if self.operator.is_none() {
-            let admin = self.admin.clone().ok_or_else(|| io::Error::other("there is no admin key yet"))?;
-            let operator = Operator::connect(self.installation.admin, admin).await.map_err(io::Error::other)?;
+            let admin = self
+                .admin
+                .clone()
+                .ok_or_else(|| io::Error::other("there is no admin key yet"))?;
+            let operator = Operator::connect(self.installation.admin, admin)
+                .await
+                .map_err(io::Error::other)?;
             self.operator = Some(operator);
         }
-        self.operator.as_mut().ok_or_else(|| io::Error::other("there is no operator"))
+        self.operator
+            .as_mut()
+            .ok_or_else(|| io::Error::other("there is no operator"))
     }
 
     async fn round(&mut self, round: u64) -> io::Result<()> {
@@ -177,7 +189,9 @@ impl Rounds {
             self.report.broken.push(format!("round {round}: {error}"));
             return Ok(());
         }
-        let rest = connect(self.installation.public, patient()).await.map_err(io::Error::other)?;
+        let rest = connect(self.installation.public, patient())
+            .await
+            .map_err(io::Error::other)?;
         let history = self.ask_again(&rest, &traders, history).await?;
         self.report.repeats += history.repeats();
         self.check(round, &rest, &traders, &history).await?;
@@ -198,7 +212,9 @@ impl Rounds {
             left: std::sync::atomic::AtomicI64::new(1 + self.random.below(self.plan.answers_max) as i64),
             enough: Notify::new(),
         });
-        let rest = connect(self.installation.public, impatient()).await.map_err(io::Error::other)?;
+        let rest = connect(self.installation.public, impatient())
+            .await
+            .map_err(io::Error::other)?;
         let valid_until = TimeText::from(rest.clock().now().plus_ns(3_600_000_000_000));
         let mut sessions = JoinSet::new();
         for (trader_index, trader) in traders.iter().enumerate() {
@@ -206,7 +222,13 @@ impl Rounds {
                 let prefix = format!("r{round}-{trader_index}-{session}");
                 let load = Load::new(self.random.number(), prefix, valid_until.clone());
                 let rest = rest.with_credentials(trader.credentials.clone());
-                sessions.spawn(rest_session(rest, trader.account, load, history.clone(), answers.clone()));
+                sessions.spawn(rest_session(
+                    rest,
+                    trader.account,
+                    load,
+                    history.clone(),
+                    answers.clone(),
+                ));
             }
         }
         answers.enough.notified().await;
@@ -246,7 +268,10 @@ impl Rounds {
 
     /// Asks every unanswered request again until it is answered, and then once more; and some of the answered ones.
     async fn ask_again(&mut self, rest: &RestClient, traders: &[Trader], mut history: History) -> io::Result<History> {
-        let unanswered: Vec<_> = history.unanswered().map(|request| (request.account, request.asked.clone())).collect();
+        let unanswered: Vec<_> = history
+            .unanswered()
+            .map(|request| (request.account, request.asked.clone()))
+            .collect();
         let answered: Vec<_> = history
             .requests()
             .filter(|request| request.answer.is_some())
@@ -269,7 +294,9 @@ impl Rounds {
             let answer = send(&own, &asked).await.map_err(io::Error::other)?;
             let Some(answer) = answer else {
                 let id = asked.request_id();
-                self.report.broken.push(format!("account {account}, request {id}: no final answer after the restart"));
+                self.report.broken.push(format!(
+                    "account {account}, request {id}: no final answer after the restart"
+                ));
                 continue;
             };
             let is_repeat = match &answer {
@@ -282,13 +309,7 @@ impl Rounds {
         Ok(history)
     }
 
-    async fn check(
-        &mut self,
-        round: u64,
-        rest: &RestClient,
-        traders: &[Trader],
-        history: &History,
-    ) -> io::Result<()> {
+    async fn check(&mut self, round: u64, rest: &RestClient, traders: &[Trader], history: &History) -> io::Result<()> {
         let mut observed = Observed {
             base: BASE.to_owned(),
             quote: QUOTE.to_owned(),
@@ -298,7 +319,9 @@ impl Rounds {
             let found = observe(rest, trader, history).await.map_err(io::Error::other)?;
             observed.accounts.insert(trader.account, found);
         }
-        let broken = check(history, &observed).into_iter().map(|what| format!("round {round}: {what}"));
+        let broken = check(history, &observed)
+            .into_iter()
+            .map(|what| format!("round {round}: {what}"));
         self.report.broken.extend(broken);
         Ok(())
     }
