@@ -42,7 +42,7 @@ impl Load {
 
     /// The next request: mostly orders around the middle that rest or trade, and changes and cancels of earlier ones,
     /// whatever became of them.
-    pub fn next(&mut self) -> Asked {
+    pub fn request(&mut self) -> Asked {
         self.count += 1;
         let id = format!("{}-{}", self.prefix, self.count);
         match self.random.below(100) {
@@ -160,8 +160,8 @@ mod tests {
         let mut ids = std::collections::BTreeSet::new();
         let mut kinds = [0; 3];
         for _ in 0..1000 {
-            let asked = one.next();
-            assert_eq!(asked, other.next());
+            let asked = one.request();
+            assert_eq!(asked, other.request());
             assert!(ids.insert(asked.request_id().to_owned()));
             assert!(asked.request_id().parse::<types::RequestId>().is_ok());
             kinds[match asked {

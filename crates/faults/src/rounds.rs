@@ -364,7 +364,7 @@ async fn rest_session(
 ) {
     let lock = || history.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        let asked = load.next();
+        let asked = load.request();
         lock().ask(account, asked.clone());
         match send(&rest, &asked).await {
             Ok(Some(answer)) => {
