@@ -21,6 +21,10 @@ pub struct GatewayConfig {
     pub answer_timeout: Duration,
     /// How long a query waits until the view has what the core has executed.
     pub view_timeout: Duration,
+    /// How long a WebSocket session may take no output before it is let go.
+    pub session_write_timeout: Duration,
+    /// How long a WebSocket session may give no sign of life before it is let go; a third of it before it is asked.
+    pub session_idle_timeout: Duration,
     /// How long open connections may take to end when the node stops.
     pub drain_timeout: Duration,
     /// How many requests are let in.
@@ -37,6 +41,8 @@ impl GatewayConfig {
             body_timeout: Duration::from_secs(10),
             answer_timeout: Duration::from_secs(5),
             view_timeout: Duration::from_secs(2),
+            session_write_timeout: Duration::from_secs(10),
+            session_idle_timeout: Duration::from_secs(45),
             drain_timeout: Duration::from_secs(5),
             rate_limits: RateLimitsConfig::default(),
         }

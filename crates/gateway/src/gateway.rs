@@ -77,6 +77,11 @@ impl Gateway {
         &self.0.view
     }
 
+    /// How many WebSocket sessions are open.
+    pub fn sessions_open(&self) -> usize {
+        self.0.config.connections_max - self.0.sessions.available_permits()
+    }
+
     /// Tells every session that the node stops. The listeners' own loops are told by their own signal.
     pub fn stop(&self) {
         self.0.stopping.send_replace(true);

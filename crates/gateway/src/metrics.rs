@@ -19,6 +19,12 @@ pub(crate) struct GatewayMetrics {
     pub connections: Gauge,
     /// Connections that were refused because there were too many.
     pub connections_refused: Counter,
+    /// Open WebSocket sessions.
+    pub sessions: Gauge,
+    /// Messages that WebSocket sessions read.
+    pub session_messages: Counter,
+    /// WebSocket sessions that were let go because they took no output.
+    pub slow_consumers: Counter,
     /// From the first byte of a request that changes something to its answer, in seconds.
     pub answer_seconds: Histogram,
 }
@@ -35,6 +41,9 @@ impl GatewayMetrics {
             panics: counter!("meridian_gateway_panics_total"),
             connections: gauge!("meridian_gateway_connections"),
             connections_refused: counter!("meridian_gateway_connections_refused_total"),
+            sessions: gauge!("meridian_gateway_sessions"),
+            session_messages: counter!("meridian_gateway_session_messages_total"),
+            slow_consumers: counter!("meridian_gateway_slow_consumers_total"),
             answer_seconds: histogram!("meridian_gateway_answer_seconds"),
         }
     }

@@ -69,7 +69,11 @@ impl Gateway {
         }
         drop(listener);
         let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
-        let drained = tokio::time::timeout(shared.config.drain_timeout, permits.acquire_many(all));
+        let ended = async {
+            // An upgraded connection has given its permit back; its session has one of its own.
+            let _ = tokio::join!(permits.acquire_many(all), shared.sessions.acquire_many(all));
+        };
+        let drained = tokio::time::timeout(shared.config.drain_timeout, ended);
         if drained.await.is_err() {
             tracing::warn!("some connections did not end in time and are cut");
         }

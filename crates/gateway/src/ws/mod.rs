@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A session never holds more than its limits: of requests under way, of output, of subscriptions. While its output is
-//! full it neither reads requests nor pulls streams; a client that doesn't read for [`WRITE_TIMEOUT`] is let go, and
+//! full it neither reads requests nor pulls streams; a client that doesn't read for the configured time is let go, and
 //! loses nothing of its streams, because it resumes them by position.
 
 mod requests;
@@ -40,19 +40,10 @@ const STREAM_OUTPUT_BYTES_MAX: usize = 64 << 10;
 const MESSAGES_PER_PULL: usize = 16;
 /// Reads of the event log that a session may have under way at the same time.
 const READS_MAX: usize = 2;
-/// How long a client may take no output before it is let go.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// After how long without a sign of life from the client it is asked for one.
-const PING_AFTER: Duration = Duration::from_secs(15);
-/// After how long without a sign of life it is let go.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 /// How often the time-outs are looked at.
-const TICK: Duration = Duration::from_secs(1);
-/// How long requests under way may take to be answered when the node stops.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+const TICK: Duration = Duration::from_millis(500);
 
 const _: () = assert!(STREAM_OUTPUT_BYTES_MAX < OUTPUT_BYTES_MAX);
-const _: () = assert!(PING_AFTER.as_secs() < IDLE_TIMEOUT.as_secs());
 
 /// Takes a session on.
 pub(crate) async fn upgrade(
@@ -71,7 +62,10 @@ pub(crate) async fn upgrade(
         .read_buffer_size(16 << 10)
         .write_buffer_size(16 << 10)
         .on_upgrade(move |socket| async move {
+            let metrics = Arc::clone(&shared);
+            metrics.metrics.sessions.increment(1.0);
             Session::new(shared, connection).run(socket).await;
+            metrics.metrics.sessions.decrement(1.0);
             drop(permit);
         })
 }

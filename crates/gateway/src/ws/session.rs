@@ -18,10 +18,7 @@ use wire::json::Problem;
 use wire::ws::{Hello, ServerMessage};
 
 use super::subscriptions::{Opened, ReadDone, Subscriptions};
-use super::{
-    DRAIN_TIMEOUT, IDLE_TIMEOUT, OUTPUT_BYTES_MAX, PING_AFTER, REQUESTS_IN_FLIGHT_MAX, STREAM_OUTPUT_BYTES_MAX, TICK,
-    WRITE_TIMEOUT,
-};
+use super::{OUTPUT_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, STREAM_OUTPUT_BYTES_MAX, TICK};
 use crate::auth::Caller;
 use crate::failure::Failure;
 use crate::gateway::Shared;
@@ -209,7 +206,10 @@ impl Session {
         self.last_heard = Instant::now();
         self.pinged = false;
         match message {
-            Message::Text(text) => self.on_text(text.as_str()).await,
+            Message::Text(text) => {
+                self.shared.metrics.session_messages.increment(1);
+                self.on_text(text.as_str()).await;
+            }
             Message::Binary(_) => self.refuse(Refusal::MessageInvalid, close_code::UNSUPPORTED),
             Message::Ping(_) | Message::Pong(_) => {} // the socket answers a ping by itself
             Message::Close(_) => self.ending = Some(Ending::Gone),
@@ -238,13 +238,15 @@ impl Session {
     }
 
     fn on_tick(&mut self) {
-        if !self.output.is_empty() && self.output.progress.elapsed() > WRITE_TIMEOUT {
+        let config = &self.shared.config;
+        if !self.output.is_empty() && self.output.progress.elapsed() > config.session_write_timeout {
+            self.shared.metrics.slow_consumers.increment(1);
             return self.ending = Some(Ending::Refused(Refusal::SlowConsumer, close_code::POLICY));
         }
         let silent = self.last_heard.elapsed();
-        if silent > IDLE_TIMEOUT {
+        if silent > config.session_idle_timeout {
             self.ending = Some(Ending::Gone);
-        } else if silent > PING_AFTER && !self.pinged {
+        } else if silent > config.session_idle_timeout / 3 && !self.pinged {
             self.pinged = true;
             self.output.push_message(Message::Ping(bytes::Bytes::new()));
         }
@@ -261,6 +263,7 @@ impl Session {
             Ending::Stopping => (Failure::new(Refusal::NodeStopping).into_problem(), close_code::AWAY),
             Ending::Refused(refusal, code) => (Problem::new(refusal.into()), code),
         };
+        let drain_timeout = self.shared.config.drain_timeout;
         let goodbye = async {
             while self.in_flight > 0 {
                 let Some(done) = self.work.next().await else {
@@ -279,7 +282,7 @@ impl Session {
             }
         };
         // Whoever doesn't take the goodbye goes without it.
-        let _ = tokio::time::timeout(DRAIN_TIMEOUT, goodbye).await;
+        let _ = tokio::time::timeout(drain_timeout, goodbye).await;
     }
 }
 

@@ -10,10 +10,10 @@ use gateway::rate_limits::{BucketConfig, RateLimitsConfig};
 use gateway::sealing::SealingKey;
 use gateway::{Gateway, GatewayConfig};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{WebSocketStream, client_async};
 use types::*;
 use wire::signing::{login_text, to_hex};
 
@@ -99,20 +99,22 @@ fn sealing() -> SealingKey {
 impl Live {
     /// Starts a gateway before a world of a seed, with limits that no test reaches by accident.
     pub async fn start(seed: u64) -> Self {
+        Self::start_with(seed, |_| {}).await
+    }
+
+    /// Starts a gateway whose configuration is changed.
+    pub async fn start_with(seed: u64, change: impl FnOnce(&mut GatewayConfig)) -> Self {
         let bucket = BucketConfig {
             burst: 1_000_000,
             per_second: 1_000_000,
         };
-        let limits = RateLimitsConfig {
+        let mut config = GatewayConfig::new(cluster());
+        config.rate_limits = RateLimitsConfig {
             per_key: bucket,
             per_address: bucket,
             ..RateLimitsConfig::default()
         };
-        Self::start_with(seed, limits).await
-    }
-
-    /// Starts a gateway with these limits.
-    pub async fn start_with(seed: u64, limits: RateLimitsConfig) -> Self {
+        change(&mut config);
         let world = World::new(seed);
         let log = Arc::clone(&world.log);
         let view = Arc::new(first_view(gateway::view::ViewLimits::default()));
@@ -123,8 +125,6 @@ impl Live {
             world: Mutex::new(world),
             gateway: OnceLock::new(),
         });
-        let mut config = GatewayConfig::new(cluster());
-        config.rate_limits = limits;
         let gateway = Gateway::new(config, core.clone(), log, view, sealing());
         assert!(core.gateway.set(gateway.clone()).is_ok());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -143,7 +143,22 @@ impl Live {
 
     /// Opens a session, which has said hello.
     pub async fn connect(&self) -> Client {
-        let (socket, _) = connect_async(format!("ws://{}/v1/ws", self.address)).await.unwrap();
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        self.open(stream).await
+    }
+
+    /// Opens a session over a connection that takes little before it is read.
+    pub async fn connect_narrow(&self) -> Client {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4_096).unwrap();
+        let stream = socket.connect(self.address).await.unwrap();
+        self.open(stream).await
+    }
+
+    async fn open(&self, stream: TcpStream) -> Client {
+        let (socket, _) = client_async(format!("ws://{}/v1/ws", self.address), stream)
+            .await
+            .unwrap();
         let mut client = Client {
             socket,
             nonce: String::new(),
@@ -167,7 +182,7 @@ impl Live {
 
 /// A WebSocket client.
 pub struct Client {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<TcpStream>,
     /// The nonce of the session's hello.
     pub nonce: String,
     next_id: u64,
@@ -212,6 +227,18 @@ impl Client {
             return self.receive().await;
         }
         self.kept.remove(0)
+    }
+
+    /// All messages up to the end of the connection, however it ends.
+    pub async fn rest(&mut self) -> Vec<Value> {
+        let mut messages = std::mem::take(&mut self.kept);
+        loop {
+            match tokio::time::timeout(PATIENCE, self.socket.next()).await.unwrap() {
+                Some(Ok(Message::Text(text))) => messages.push(serde_json::from_str(&text).unwrap()),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return messages,
+            }
+        }
     }
 
     /// Messages of a kind until one is of the position; other kinds are kept.

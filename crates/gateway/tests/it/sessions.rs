@@ -1,7 +1,10 @@
 //! WebSocket sessions, over a real socket.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use aws_lc_rs::hmac;
-use gateway::rate_limits::{BucketConfig, RateLimitsConfig};
+use gateway::rate_limits::BucketConfig;
 use gateway::sealing::SealingKey;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -269,42 +272,98 @@ async fn market_data_needs_no_login_and_resumes_where_it_stopped() {
     assert!(forked["problem"]["kept_position"].is_object());
 }
 
+const CHANNELS: [&str; 5] = ["orders", "fills", "balances", "book", "trades"];
+
+/// What was told of each channel: the last position that came whole, and how many messages.
+#[derive(Default)]
+struct Told(BTreeMap<String, (Value, usize)>);
+
+impl Told {
+    /// Follows each channel behind what was told of it.
+    async fn subscribe(&self, client: &mut Client) {
+        let start = json!({"group": 0, "epoch": 1, "sequence": "0"});
+        for channel in CHANNELS {
+            let from = self.0.get(channel).map_or(&start, |(position, _)| position);
+            let mut subscribe = json!({"channel": channel, "from": from});
+            if ["book", "trades"].contains(&channel) {
+                subscribe["symbol"] = json!("BTC-USD");
+            }
+            client.send("subscribe", subscribe).await;
+        }
+    }
+
+    /// Takes a message in, if it is of a channel; each must follow on the one before.
+    fn take(&mut self, message: &Value) {
+        let (kind, body) = message.as_object().unwrap().iter().next().unwrap();
+        if !CHANNELS.contains(&kind.as_str()) {
+            return;
+        }
+        let (position, count) = self.0.entry(kind.clone()).or_default();
+        assert_eq!(body["previous"], *position, "{kind}");
+        *position = body["position"].clone();
+        *count += 1;
+    }
+
+    /// Takes messages in until all channels are where they end.
+    async fn finish(&mut self, client: &mut Client, ends: &[(&str, Value)]) {
+        while ends
+            .iter()
+            .any(|(channel, end)| self.0.get(*channel).is_none_or(|(told, _)| told != end))
+        {
+            self.take(&client.next().await);
+        }
+        assert!(self.0.values().all(|(_, count)| *count > 500));
+    }
+}
+
+/// Ends all streams of account 3 and BTC-USD at known positions.
+async fn finish_trading(live: &Live) -> Vec<(&'static str, Value)> {
+    let mut maker = live.trader(2).await;
+    let mut taker = live.trader(3).await;
+    taker.ask("cancel_all", json!({"request_id": "end-1"})).await;
+    maker.place("end-2", "sell", "500.00", "1").await;
+    let market =
+        json!({"client_order_id": "end-3", "symbol": "BTC-USD", "side": "buy", "type": "market", "quantity": "1"});
+    let last = taker.ask("place", market).await;
+    assert_eq!(last["order"]["order"]["status"], "filled", "{last}");
+    let position = last["order"]["position"].clone();
+    CHANNELS.map(|channel| (channel, position.clone())).into()
+}
+
 #[tokio::test]
 async fn who_reads_late_loses_nothing() {
     let live = Live::start(28).await;
     let mut client = live.trader(3).await;
-    let start = json!({"group": 0, "epoch": 1, "sequence": "0"});
-    let channels = ["orders", "fills", "balances", "book", "trades"];
-    for channel in channels {
-        let mut subscribe = json!({"channel": channel, "from": start});
-        if !["orders", "fills", "balances"].contains(&channel) {
-            subscribe["symbol"] = json!("BTC-USD");
-        }
-        client.send("subscribe", subscribe).await;
-    }
+    let mut told = Told::default();
+    told.subscribe(&mut client).await;
     // Far more than the socket and the session's output hold, while the client reads nothing.
     for _ in 0..1_500 {
         live.core.trade();
         tokio::task::yield_now().await;
     }
-    client.ask("cancel_all", json!({"request_id": "end-1"})).await;
-    let last = client.place("end-2", "buy", "1.00", "1").await["order"]["position"].clone();
-    let mut told: std::collections::BTreeMap<String, (Value, usize)> = Default::default();
-    let mut orders_end = false;
-    while !orders_end {
-        let message = client.next().await;
-        let (kind, body) = message.as_object().unwrap().iter().next().unwrap();
-        if !channels.contains(&kind.as_str()) {
-            continue;
-        }
-        let entry = told.entry(kind.clone()).or_insert((Value::Null, 0));
-        assert_eq!(body["previous"], entry.0, "{kind}");
-        *entry = (body["position"].clone(), entry.1 + 1);
-        orders_end = kind == "orders" && body["position"] == last;
+    let ends = finish_trading(&live).await;
+    told.finish(&mut client, &ends).await;
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_let_go_and_resumes() {
+    let live = Live::start_with(33, |config| config.session_write_timeout = Duration::from_millis(300)).await;
+    let mut client = live.connect_narrow().await;
+    assert_eq!(client.log_in(3).await["status"], 200);
+    let mut told = Told::default();
+    told.subscribe(&mut client).await;
+    // The system's own buffers may take some megabytes.
+    while live.gateway.sessions_open() > 0 {
+        live.core.trade();
+        tokio::time::sleep(Duration::from_micros(100)).await;
     }
-    for channel in channels {
-        assert!(told[channel].1 > 500, "{channel}: {told:?}");
+    for message in client.rest().await {
+        told.take(&message);
     }
+    let ends = finish_trading(&live).await;
+    let mut client = live.trader(3).await;
+    told.subscribe(&mut client).await;
+    told.finish(&mut client, &ends).await;
 }
 
 #[tokio::test]
@@ -357,12 +416,11 @@ fn cancel_all_of(account: AccountId) -> Action {
 #[tokio::test]
 async fn a_session_counts_against_the_limit_of_its_key() {
     let bucket = |burst| BucketConfig { burst, per_second: 1 };
-    let limits = RateLimitsConfig {
-        per_key: bucket(3),
-        per_address: bucket(50),
-        ..RateLimitsConfig::default()
-    };
-    let live = Live::start_with(31, limits).await;
+    let live = Live::start_with(31, |config| {
+        config.rate_limits.per_key = bucket(3);
+        config.rate_limits.per_address = bucket(50);
+    })
+    .await;
     let mut client = live.trader(2).await;
     let mut codes: Vec<Value> = Vec::new();
     for index in 0..4 {
