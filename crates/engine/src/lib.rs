@@ -19,6 +19,7 @@ mod memory;
 mod operating;
 mod orders;
 mod placing;
+pub mod prefetch;
 mod replacing;
 mod request;
 mod snapshot;

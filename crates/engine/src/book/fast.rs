@@ -6,8 +6,13 @@
 
 use types::{AccountId, Price, Quantity, Side, limits::PRICE_TICKS_MAX};
 
-use super::ladder::{Ladder, NONE};
-use super::{Book, Level, Maker, OrderHandle, OrderKey, OwnOrders, RestingOrder, crosses};
+use super::ladder::Ladder;
+use super::{Ahead, Book, Level, Maker, OrderHandle, OrderKey, OwnOrders, RestingOrder, crosses};
+use crate::prefetch::prefetch;
+
+/// No order. The node of this index belongs to none: what has no neighbour in its queue writes there instead, which is
+/// cheaper than to ask whether it has one.
+const NONE: u32 = 0;
 
 /// An order in its queue.
 #[derive(Clone, Debug)]
@@ -27,6 +32,18 @@ struct OrderNode {
 
 const _: () = assert!(size_of::<OrderNode>() == 32, "two orders share a cache line");
 
+impl OrderNode {
+    const NONE: Self = Self {
+        remaining: 0,
+        account: AccountId(0),
+        key: OrderKey(0),
+        previous: NONE,
+        next: NONE,
+        level: 0,
+        side: Side::Buy,
+    };
+}
+
 /// The book for production: see the module.
 #[derive(Clone, Debug)]
 pub struct FastBook {
@@ -41,7 +58,7 @@ pub struct FastBook {
 impl Default for FastBook {
     fn default() -> Self {
         Self {
-            orders: Vec::new(),
+            orders: vec![OrderNode::NONE],
             free: NONE,
             resting: 0,
             bids: Ladder::default(),
@@ -50,13 +67,14 @@ impl Default for FastBook {
     }
 }
 
+fn is_in_range(price: Price) -> bool {
+    (0..=PRICE_TICKS_MAX).contains(&price.0)
+}
+
 /// The price as a number that is higher for the better price.
 #[inline]
 fn rank_of(side: Side, price: Price) -> u64 {
-    assert!(
-        (0..=PRICE_TICKS_MAX).contains(&price.0),
-        "the price lies outside of what the exchange takes"
-    );
+    assert!(is_in_range(price), "the price lies outside of what the exchange takes");
     match side {
         Side::Buy => price.0 as u64,
         Side::Sell => (PRICE_TICKS_MAX - price.0) as u64,
@@ -108,16 +126,14 @@ impl FastBook {
     }
 
     #[inline]
-    fn allocate(&mut self, order: OrderNode) -> u32 {
+    fn allocate(&mut self) -> u32 {
         let index = self.free;
-        if index == NONE {
-            let index = u32::try_from(self.orders.len()).ok().filter(|index| *index < NONE);
-            self.orders.push(order);
-            return index.expect("there are fewer than 2^32 - 1 orders");
+        if index != NONE {
+            self.free = self.orders[index as usize].next;
+            return index;
         }
-        let node = &mut self.orders[index as usize];
-        self.free = node.next;
-        *node = order;
+        let index = u32::try_from(self.orders.len()).expect("there are fewer than 2^32 orders");
+        self.orders.push(OrderNode::NONE);
         index
     }
 
@@ -136,7 +152,10 @@ impl FastBook {
         let mut next = head;
         std::iter::from_fn(move || {
             let index = next;
-            let order = self.orders.get(index as usize)?;
+            if index == NONE {
+                return None;
+            }
+            let order = &self.orders[index as usize];
             next = order.next;
             Some((OrderHandle(index), order))
         })
@@ -148,29 +167,28 @@ impl Book for FastBook {
     fn insert(&mut self, order: RestingOrder) -> OrderHandle {
         assert!(order.remaining.0 > 0, "an order without quantity can't rest");
         let rank = rank_of(order.side, order.price);
-        let level = self.ladder_mut(order.side).find_or_add(rank);
-        let previous = self.ladder(order.side).level(level).tail;
-        let index = self.allocate(OrderNode {
-            remaining: order.remaining.0,
-            account: order.account,
-            key: order.key,
-            previous,
-            next: NONE,
-            level,
-            side: order.side,
-        });
-        let level = self.ladder_mut(order.side).level_mut(level);
+        let index = self.allocate();
+        let ladder = self.ladder_mut(order.side);
+        let level_index = ladder.find_or_add(rank);
+        let level = ladder.level_mut(level_index);
+        let previous = level.tail;
+        level.head = if previous == NONE { index } else { level.head };
         level.tail = index;
         level.orders += 1;
         level.quantity = level
             .quantity
             .checked_add(order.remaining.0)
             .expect("a level's sum fits");
-        if previous == NONE {
-            level.head = index;
-        } else {
-            self.orders[previous as usize].next = index;
-        }
+        self.orders[previous as usize].next = index;
+        self.orders[index as usize] = OrderNode {
+            remaining: order.remaining.0,
+            account: order.account,
+            key: order.key,
+            previous,
+            next: NONE,
+            level: level_index,
+            side: order.side,
+        };
         self.resting += 1;
         OrderHandle(index)
     }
@@ -186,23 +204,15 @@ impl Book for FastBook {
             level: level_index,
             side,
         } = *self.order(handle);
-        if previous != NONE {
-            self.orders[previous as usize].next = next;
-        }
-        if next != NONE {
-            self.orders[next as usize].previous = previous;
-        }
+        self.orders[previous as usize].next = next;
+        self.orders[next as usize].previous = previous;
         let ladder = self.ladder_mut(side);
         let level = ladder.level_mut(level_index);
         let rank = level.rank;
         level.quantity -= remaining;
         level.orders -= 1;
-        if previous == NONE {
-            level.head = next;
-        }
-        if next == NONE {
-            level.tail = previous;
-        }
+        level.head = if previous == NONE { next } else { level.head };
+        level.tail = if next == NONE { previous } else { level.tail };
         if level.orders == 0 {
             ladder.remove(level_index);
         }
@@ -238,9 +248,7 @@ impl Book for FastBook {
             Side::Buy => &mut self.bids,
             Side::Sell => &mut self.asks,
         };
-        let best = ladder.best();
-        assert!(best != NONE, "only an order that is there is filled");
-        let level = ladder.level_mut(best);
+        let (best, level) = ladder.best_mut();
         let head = level.head;
         let order = &mut self.orders[head as usize];
         assert!(
@@ -273,7 +281,7 @@ impl Book for FastBook {
     fn best(&self, side: Side) -> Option<Maker> {
         let ladder = self.ladder(side);
         let rank = ladder.best_rank()?;
-        let head = ladder.level(ladder.best()).head;
+        let head = ladder.best()?.head;
         let order = &self.orders[head as usize];
         Some(Maker {
             handle: OrderHandle(head),
@@ -328,6 +336,36 @@ impl Book for FastBook {
         })
     }
 
+    #[inline]
+    fn prefetch_order(&self, handle: OrderHandle, ahead: Ahead) {
+        match ahead {
+            Ahead::Far => prefetch(&self.orders, handle.0 as usize),
+            Ahead::Near => {
+                let Some(order) = self.orders.get(handle.0 as usize) else {
+                    return;
+                };
+                prefetch(&self.orders, order.previous as usize);
+                prefetch(&self.orders, order.next as usize);
+                self.ladder(order.side).prefetch(order.level);
+            }
+        }
+    }
+
+    #[inline]
+    fn prefetch_price(&self, side: Side, price: Price, ahead: Ahead) {
+        if !is_in_range(price) {
+            return;
+        }
+        let ladder = self.ladder(side);
+        let Some(level) = ladder.find(rank_of(side, price)) else {
+            return;
+        };
+        match ahead {
+            Ahead::Far => ladder.prefetch(level),
+            Ahead::Near => prefetch(&self.orders, ladder.level(level).tail as usize),
+        }
+    }
+
     fn len(&self) -> usize {
         self.resting
     }
@@ -360,6 +398,6 @@ impl FastBook {
             next = node.next;
             free += 1;
         }
-        assert_eq!(free + seen, self.orders.len());
+        assert_eq!(free + seen + 1, self.orders.len());
     }
 }

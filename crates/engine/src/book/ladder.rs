@@ -1,12 +1,9 @@
-//! The price levels of one side, in flat storage.
+//! The price levels of one side, in flat storage, found by a radix tree over the price.
 //!
-//! Two structures over one pool of levels:
-//! - a **list** from each level to the next better and the next worse one. The best level is its head, so a sweep walks
-//!   links and searches nothing;
-//! - a **radix tree** over the price with 64 children a node, to find the level of a price, or its neighbours if it is a
-//!   new one. Paths are compressed (every node has at least two children, a lone level hangs where its path begins), so
-//!   there are fewer nodes than levels, whatever the prices, and depth follows from how many levels there are and not
-//!   from how far apart they are: 2 or 3 steps as a rule, 9 at the worst.
+//! A node of the tree decides 6 bits of the price and has 64 branches. Paths are compressed: every node has at least two
+//! branches, and a lone level hangs where its path begins. So there are fewer nodes than levels, whatever the prices;
+//! depth follows from how many levels there are rather than how far apart they are (2 or 3 steps as a rule, 9 at the
+//! worst); and the next best level always hangs below the same node as the best one, so a sweep never climbs.
 //!
 //! ```text
 //!   root ─> [digit 2 of the rank: ..3.......9...] ─> [digit 1: .5.6.7...] ─> [digit 0: 0123......63] ─> level
@@ -15,18 +12,54 @@
 //!
 //! Prices are kept as **ranks**, for which higher is better on both sides; the caller turns one into the other.
 
-/// No level, or no node.
-pub(super) const NONE: u32 = u32::MAX;
+use crate::prefetch::prefetch;
 
-/// A branch of the tree that leads to a level has this bit set; the rest is the level's index.
-const LEVEL: u32 = 1 << 31;
 /// Bits of the rank that one node of the tree decides.
 const DIGIT_BITS: u32 = 6;
 /// Branches of a node.
 const BRANCHES: usize = 1 << DIGIT_BITS;
 
-/// One price of one side: what is on offer there, and the queue of its orders.
+/// Where a branch of the tree leads: nowhere, to a level, or to a node. Which digit a node decides stands here and not in
+/// the node, so that the node's two cache lines are asked for at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Branch(u32);
+
+impl Branch {
+    const INDEX_BITS: u32 = 28;
+    const INDEX_END: u32 = (1 << Self::INDEX_BITS) - 1;
+    const LEVEL: u32 = 15;
+    const NOWHERE: Self = Self(u32::MAX);
+
+    fn level(index: u32) -> Self {
+        Self(Self::LEVEL << Self::INDEX_BITS | index)
+    }
+
+    fn node(index: u32, digit: u32) -> Self {
+        Self(digit << Self::INDEX_BITS | index)
+    }
+
+    fn is_level(self) -> bool {
+        self.0 >> Self::INDEX_BITS == Self::LEVEL
+    }
+
+    fn index(self) -> usize {
+        (self.0 & Self::INDEX_END) as usize
+    }
+
+    /// Where the node's digit begins in a rank.
+    fn shift(self) -> u32 {
+        (self.0 >> Self::INDEX_BITS) * DIGIT_BITS
+    }
+
+    /// Which branch of this node a rank takes.
+    fn slot(self, rank: u64) -> usize {
+        (rank >> self.shift()) as usize % BRANCHES
+    }
+}
+
+/// One price of one side: what is on offer there, and the queue of its orders. Half a cache line.
 #[derive(Clone, Debug)]
+#[repr(C, align(32))]
 pub(super) struct LevelNode {
     /// The price as a rank.
     pub(super) rank: u64,
@@ -38,15 +71,11 @@ pub(super) struct LevelNode {
     pub(super) tail: u32,
     /// How many orders; 0 only in a level that is not in use.
     pub(super) orders: u32,
-    /// The next better level.
-    better: u32,
-    /// The next worse level; in a level that is not in use, the next such one.
-    worse: u32,
-    /// The tree's node that leads here; none if this is the root.
-    parent: u32,
+    /// The node that leads here, if this isn't the root. In a level that is not in use, the index of the next such one.
+    parent: Branch,
 }
 
-/// An inner node of the tree: what it needs to be passed through is in its first cache line.
+/// An inner node of the tree.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 struct TreeNode {
@@ -54,26 +83,26 @@ struct TreeNode {
     occupied: u64,
     /// What all ranks below have in common: the digits above this node's, the others 0.
     base: u64,
-    /// The node above; in a node that is not in use, the next such one.
-    parent: u32,
-    /// Where this node's digit begins in the rank.
-    shift: u32,
+    /// The node that leads here, if this isn't the root. In a node that is not in use, the index of the next such one.
+    parent: Branch,
     /// Where the branches lead. What stands in one that is not occupied has no meaning.
-    branches: [u32; BRANCHES],
+    branches: [Branch; BRANCHES],
 }
 
+const _: () = assert!(size_of::<LevelNode>() == 32);
+const _: () = assert!(size_of::<TreeNode>() == 320);
+
 impl TreeNode {
-    fn slot(&self, rank: u64) -> usize {
-        (rank >> self.shift) as usize % BRANCHES
-    }
-
-    /// True if the rank belongs below this node.
-    fn covers(&self, rank: u64) -> bool {
-        (rank ^ self.base) >> (self.shift + DIGIT_BITS) == 0
-    }
-
     fn is_occupied(&self, slot: usize) -> bool {
         self.occupied >> slot & 1 == 1
+    }
+
+    fn lowest(&self) -> Branch {
+        self.branches[self.occupied.trailing_zeros() as usize % BRANCHES]
+    }
+
+    fn highest(&self) -> Branch {
+        self.branches[self.occupied.ilog2() as usize % BRANCHES]
     }
 }
 
@@ -82,11 +111,12 @@ impl TreeNode {
 pub(super) struct Ladder {
     levels: Vec<LevelNode>,
     nodes: Vec<TreeNode>,
-    root: u32,
-    best: u32,
+    root: Branch,
+    /// The best level, or nowhere.
+    best: Branch,
     best_rank: u64,
-    levels_free: u32,
-    nodes_free: u32,
+    levels_free: Branch,
+    nodes_free: Branch,
 }
 
 impl Default for Ladder {
@@ -94,26 +124,38 @@ impl Default for Ladder {
         Self {
             levels: Vec::new(),
             nodes: Vec::new(),
-            root: NONE,
-            best: NONE,
+            root: Branch::NOWHERE,
+            best: Branch::NOWHERE,
             best_rank: 0,
-            levels_free: NONE,
-            nodes_free: NONE,
+            levels_free: Branch::NOWHERE,
+            nodes_free: Branch::NOWHERE,
         }
     }
 }
 
 impl Ladder {
-    /// The best level, or [`NONE`].
-    #[inline]
-    pub(super) fn best(&self) -> u32 {
-        self.best
-    }
-
     /// The rank of the best level, if there is one.
     #[inline]
     pub(super) fn best_rank(&self) -> Option<u64> {
-        (self.best != NONE).then_some(self.best_rank)
+        (self.best != Branch::NOWHERE).then_some(self.best_rank)
+    }
+
+    /// The best level, if there is one.
+    #[inline]
+    pub(super) fn best(&self) -> Option<&LevelNode> {
+        self.levels.get(self.best.index())
+    }
+
+    /// The index of the best level, and the level. There must be one.
+    #[inline]
+    pub(super) fn best_mut(&mut self) -> (u32, &mut LevelNode) {
+        let index = self.best.index();
+        (
+            index as u32,
+            self.levels
+                .get_mut(index)
+                .expect("only a side that has orders has a best one"),
+        )
     }
 
     #[inline]
@@ -128,227 +170,200 @@ impl Ladder {
 
     /// The levels, best first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &LevelNode> + '_ {
-        let mut next = self.best;
-        std::iter::from_fn(move || {
-            let level = self.levels.get(next as usize)?;
-            next = level.worse;
-            Some(level)
-        })
+        std::iter::successors(self.best(), |level| self.next_worse(level))
+    }
+
+    fn next_worse(&self, level: &LevelNode) -> Option<&LevelNode> {
+        let mut above = level.parent;
+        while above != Branch::NOWHERE {
+            let node = &self.nodes[above.index()];
+            let worse = node.occupied & ((1 << above.slot(level.rank)) - 1);
+            if worse != 0 {
+                let branch = node.branches[worse.ilog2() as usize % BRANCHES];
+                return Some(&self.levels[self.best_below(branch).index()]);
+            }
+            above = node.parent;
+        }
+        None
+    }
+
+    /// The best level that a branch leads to.
+    fn best_below(&self, mut branch: Branch) -> Branch {
+        while !branch.is_level() {
+            branch = self.nodes[branch.index()].highest();
+        }
+        branch
+    }
+
+    /// The level at which the path of this rank ends: its own, or another if it has none. Reads no level.
+    #[inline]
+    pub(super) fn find(&self, rank: u64) -> Option<u32> {
+        let mut branch = self.root;
+        while !branch.is_level() {
+            let node = &self.nodes[branch.index()];
+            let slot = branch.slot(rank);
+            if !node.is_occupied(slot) {
+                return None;
+            }
+            branch = node.branches[slot];
+        }
+        (branch != Branch::NOWHERE).then_some(branch.index() as u32)
+    }
+
+    /// Asks for a level's memory.
+    #[inline]
+    pub(super) fn prefetch(&self, level: u32) {
+        prefetch(&self.levels, level as usize);
     }
 
     /// The level of this rank, made if there is none; a new one has no orders, and the caller gives it some.
     #[inline]
     pub(super) fn find_or_add(&mut self, rank: u64) -> u32 {
-        if self.best_rank == rank && self.best != NONE {
-            return self.best;
-        }
-        let mut parent = NONE;
+        let mut parent = Branch::NOWHERE;
         let mut branch = self.root;
-        loop {
-            if branch == NONE {
-                return self.add_first(rank);
-            }
-            if branch & LEVEL != 0 {
-                let level = branch & !LEVEL;
-                let other = self.level(level).rank;
-                return if other == rank {
-                    level
-                } else {
-                    self.add_beside(parent, branch, other, rank)
-                };
-            }
-            let node = &self.nodes[branch as usize];
-            if !node.covers(rank) {
+        while !branch.is_level() {
+            let node = &self.nodes[branch.index()];
+            let slot = branch.slot(rank);
+            if (rank ^ node.base) >> (branch.shift() + DIGIT_BITS) != 0 {
                 let base = node.base;
                 return self.add_beside(parent, branch, base, rank);
             }
-            let slot = node.slot(rank);
             if !node.is_occupied(slot) {
                 return self.add_below(branch, rank);
             }
             parent = branch;
             branch = node.branches[slot];
         }
+        if branch == Branch::NOWHERE {
+            let level = self.new_level(rank, Branch::NOWHERE);
+            self.root = Branch::level(level);
+            return level;
+        }
+        let other = self.levels[branch.index()].rank;
+        if other != rank {
+            return self.add_beside(parent, branch, other, rank);
+        }
+        branch.index() as u32
     }
 
     /// Takes the level, which has no orders any more, out.
     pub(super) fn remove(&mut self, level: u32) {
-        let LevelNode {
-            rank,
-            better,
-            worse,
-            parent,
-            ..
-        } = *self.level(level);
-        if better == NONE {
-            self.best = worse;
+        let LevelNode { rank, parent, .. } = *self.level(level);
+        let was_best = self.best == Branch::level(level);
+        if parent == Branch::NOWHERE {
+            self.root = Branch::NOWHERE;
+            self.best = Branch::NOWHERE;
         } else {
-            self.level_mut(better).worse = worse;
-        }
-        if worse != NONE {
-            let worse = self.level_mut(worse);
-            worse.better = better;
-            if better == NONE {
-                self.best_rank = worse.rank;
+            let node = &mut self.nodes[parent.index()];
+            node.occupied &= !(1 << parent.slot(rank));
+            if was_best {
+                // It was the best one of its node, which has another.
+                let highest = node.highest();
+                self.best = self.best_below(highest);
+                self.best_rank = self.levels[self.best.index()].rank;
             }
-        }
-        if parent == NONE {
-            self.root = NONE;
-        } else {
-            self.cut(parent, rank);
+            let occupied = self.nodes[parent.index()].occupied;
+            if occupied & (occupied - 1) == 0 {
+                self.collapse(parent);
+            }
         }
         let free = self.levels_free;
         let node = self.level_mut(level);
-        node.worse = free;
         node.orders = 0;
-        self.levels_free = level;
+        node.parent = free;
+        self.levels_free = Branch::level(level);
     }
 
-    /// Takes the branch of this rank from the node, and the node too if one branch alone is left.
-    fn cut(&mut self, index: u32, rank: u64) {
-        let node = &mut self.nodes[index as usize];
-        node.occupied &= !(1 << node.slot(rank));
-        if node.occupied & (node.occupied - 1) != 0 {
-            return;
-        }
-        let (base, above) = (node.base, node.parent);
-        let last = node.branches[node.occupied.trailing_zeros() as usize % BRANCHES];
-        node.parent = self.nodes_free;
-        self.nodes_free = index;
+    /// Puts the only branch that is left of a node in the node's place.
+    fn collapse(&mut self, branch: Branch) {
+        let free = self.nodes_free;
+        let node = &mut self.nodes[branch.index()];
+        let (above, base, last) = (node.parent, node.base, node.lowest());
+        node.parent = free;
+        self.nodes_free = branch;
         self.hang(above, base, last);
     }
 
-    /// Makes the branch of `parent` in which `rank` lies lead to `child`.
-    fn hang(&mut self, parent: u32, rank: u64, child: u32) {
-        if parent == NONE {
+    /// Makes the branch of `parent` that `rank` takes lead to `child`.
+    fn hang(&mut self, parent: Branch, rank: u64, child: Branch) {
+        if parent == Branch::NOWHERE {
             self.root = child;
         } else {
-            let node = &mut self.nodes[parent as usize];
-            let slot = node.slot(rank);
-            node.branches[slot] = child;
+            self.nodes[parent.index()].branches[parent.slot(rank)] = child;
         }
-        if child & LEVEL != 0 {
-            self.level_mut(child & !LEVEL).parent = parent;
+        if child.is_level() {
+            self.levels[child.index()].parent = parent;
         } else {
-            self.nodes[child as usize].parent = parent;
+            self.nodes[child.index()].parent = parent;
         }
     }
 
-    fn add_first(&mut self, rank: u64) -> u32 {
-        let level = self.new_level(rank, NONE);
-        self.root = LEVEL | level;
-        self.best = level;
-        self.best_rank = rank;
-        level
+    /// Adds a level where a branch leads to a lone level or to a node that this rank doesn't belong to: a new node takes
+    /// the branch and holds both. `other` is a rank that does belong there.
+    fn add_beside(&mut self, parent: Branch, branch: Branch, other: u64, rank: u64) -> u32 {
+        let digit = (other ^ rank).ilog2() / DIGIT_BITS;
+        let common = (digit + 1) * DIGIT_BITS;
+        let node = self.new_node(digit, rank >> common << common);
+        self.hang(parent, rank, node);
+        self.nodes[node.index()].occupied = 1 << node.slot(other);
+        self.hang(node, other, branch);
+        self.add_below(node, rank)
     }
 
-    /// Adds a level where a branch leads to a lone level or to a node that doesn't cover its rank: a new node takes the
-    /// branch and holds both. `other` is a rank below the branch.
-    #[inline(never)]
-    fn add_beside(&mut self, parent: u32, branch: u32, other: u64, rank: u64) -> u32 {
-        let shift = (other ^ rank).ilog2() / DIGIT_BITS * DIGIT_BITS;
-        let base = rank >> (shift + DIGIT_BITS) << (shift + DIGIT_BITS);
-        let index = self.new_node(shift, base);
-        self.hang(parent, rank, index);
-        let node = &mut self.nodes[index as usize];
-        node.occupied = 1 << node.slot(other);
-        self.hang(index, other, branch);
-        self.add_below(index, rank)
-    }
-
-    /// Adds a level as a new branch of a node that covers its rank and has another branch.
-    fn add_below(&mut self, index: u32, rank: u64) -> u32 {
-        let level = self.new_level(rank, index);
-        let node = &mut self.nodes[index as usize];
-        let slot = node.slot(rank);
-        let above = node.occupied >> slot;
-        let below = node.occupied & ((1 << slot) - 1);
+    /// Adds a level as a new branch of the node to which its rank belongs.
+    fn add_below(&mut self, parent: Branch, rank: u64) -> u32 {
+        let level = self.new_level(rank, parent);
+        let node = &mut self.nodes[parent.index()];
+        let slot = parent.slot(rank);
         node.occupied |= 1 << slot;
-        node.branches[slot] = LEVEL | level;
-        // A node has another branch: a neighbour lies there, and its link leads to the other neighbour.
-        let (better, worse) = if above != 0 {
-            let branch = node.branches[(slot + above.trailing_zeros() as usize) % BRANCHES];
-            let better = self.lowest(branch);
-            (better, self.level(better).worse)
-        } else {
-            let branch = node.branches[below.ilog2() as usize % BRANCHES];
-            let worse = self.highest(branch);
-            (self.level(worse).better, worse)
-        };
-        let node = self.level_mut(level);
-        node.better = better;
-        node.worse = worse;
-        if worse != NONE {
-            self.level_mut(worse).better = level;
-        }
-        if better == NONE {
-            self.best = level;
-            self.best_rank = rank;
-        } else {
-            self.level_mut(better).worse = level;
-        }
+        node.branches[slot] = Branch::level(level);
         level
     }
 
-    /// The worst level below a branch.
-    fn lowest(&self, mut branch: u32) -> u32 {
-        while branch & LEVEL == 0 {
-            let node = &self.nodes[branch as usize];
-            branch = node.branches[node.occupied.trailing_zeros() as usize % BRANCHES];
-        }
-        branch & !LEVEL
-    }
-
-    /// The best level below a branch.
-    fn highest(&self, mut branch: u32) -> u32 {
-        while branch & LEVEL == 0 {
-            let node = &self.nodes[branch as usize];
-            branch = node.branches[node.occupied.ilog2() as usize % BRANCHES];
-        }
-        branch & !LEVEL
-    }
-
-    fn new_level(&mut self, rank: u64, parent: u32) -> u32 {
+    fn new_level(&mut self, rank: u64, parent: Branch) -> u32 {
         let level = LevelNode {
             rank,
             quantity: 0,
-            head: NONE,
-            tail: NONE,
+            head: 0,
+            tail: 0,
             orders: 0,
-            better: NONE,
-            worse: NONE,
             parent,
         };
-        let index = self.levels_free;
-        if index == NONE {
-            let index = u32::try_from(self.levels.len()).ok().filter(|index| *index < LEVEL);
+        let index = if self.levels_free == Branch::NOWHERE {
+            let index = self.levels.len() as u32;
+            assert!(index < Branch::INDEX_END, "there are not more levels than orders");
             self.levels.push(level);
-            return index.expect("there are fewer levels than orders, and fewer orders than 2^31");
+            index
+        } else {
+            let index = self.levels_free.index();
+            self.levels_free = self.levels[index].parent;
+            self.levels[index] = level;
+            index as u32
+        };
+        if self.best == Branch::NOWHERE || rank > self.best_rank {
+            self.best = Branch::level(index);
+            self.best_rank = rank;
         }
-        self.levels_free = self.level(index).worse;
-        *self.level_mut(index) = level;
         index
     }
 
-    fn new_node(&mut self, shift: u32, base: u64) -> u32 {
-        let index = self.nodes_free;
-        if index == NONE {
-            let index = u32::try_from(self.nodes.len()).ok().filter(|index| *index < LEVEL);
+    fn new_node(&mut self, digit: u32, base: u64) -> Branch {
+        if self.nodes_free == Branch::NOWHERE {
+            let index = self.nodes.len() as u32;
+            assert!(index < Branch::INDEX_END, "there are fewer nodes than levels");
             self.nodes.push(TreeNode {
                 occupied: 0,
                 base,
-                parent: NONE,
-                shift,
-                branches: [NONE; BRANCHES],
+                parent: Branch::NOWHERE,
+                branches: [Branch::NOWHERE; BRANCHES],
             });
-            return index.expect("there are fewer nodes than levels");
+            return Branch::node(index, digit);
         }
-        let node = &mut self.nodes[index as usize];
+        let index = self.nodes_free.index();
+        let node = &mut self.nodes[index];
         self.nodes_free = node.parent;
-        node.occupied = 0;
         node.base = base;
-        node.shift = shift;
-        index
+        Branch::node(index as u32, digit)
     }
 }
 
@@ -358,23 +373,24 @@ impl Ladder {
     pub(super) fn check_storage(&self) {
         let mut from_tree = Vec::new();
         let mut nodes = 0;
-        let mut pending = vec![(NONE, self.root)];
+        let mut pending = vec![(Branch::NOWHERE, self.root)];
         while let Some((parent, branch)) = pending.pop() {
-            if branch == NONE {
+            if branch == Branch::NOWHERE {
+                assert!(parent == Branch::NOWHERE && pending.is_empty());
                 continue;
             }
-            if branch & LEVEL != 0 {
-                let level = self.level(branch & !LEVEL);
+            if branch.is_level() {
+                let level = &self.levels[branch.index()];
                 assert!(level.parent == parent && level.orders > 0 && level.quantity > 0);
                 from_tree.push(level.rank);
                 continue;
             }
             nodes += 1;
-            let node = &self.nodes[branch as usize];
+            let node = &self.nodes[branch.index()];
             assert!(node.parent == parent && node.occupied.count_ones() >= 2);
-            if parent != NONE {
-                let parent = &self.nodes[parent as usize];
-                assert!(parent.shift > node.shift && parent.covers(node.base));
+            if parent != Branch::NOWHERE {
+                let base = self.nodes[parent.index()].base;
+                assert!(parent.shift() > branch.shift() && (base ^ node.base) >> (parent.shift() + DIGIT_BITS) == 0);
             }
             // The best branch is pushed last, so that it is popped first.
             for slot in (0..BRANCHES).filter(|slot| node.is_occupied(*slot)) {
@@ -384,26 +400,17 @@ impl Ladder {
         let ranks: Vec<u64> = self.iter().map(|level| level.rank).collect();
         assert_eq!(from_tree, ranks);
         assert_eq!(self.best_rank(), ranks.first().copied());
-        let mut better = NONE;
-        let mut next = self.best;
-        while next != NONE {
-            assert_eq!(self.level(next).better, better);
-            better = next;
-            next = self.level(next).worse;
-        }
-        let mut levels_free = 0;
-        let mut next = self.levels_free;
-        while next != NONE {
-            next = self.level(next).worse;
-            levels_free += 1;
-        }
+        let free = |mut next: Branch, after: &dyn Fn(usize) -> Branch| {
+            let mut count = 0;
+            while next != Branch::NOWHERE {
+                next = after(next.index());
+                count += 1;
+            }
+            count
+        };
+        let levels_free = free(self.levels_free, &|index| self.levels[index].parent);
+        let nodes_free = free(self.nodes_free, &|index| self.nodes[index].parent);
         assert_eq!(levels_free + ranks.len(), self.levels.len());
-        let mut nodes_free = 0;
-        let mut next = self.nodes_free;
-        while next != NONE {
-            next = self.nodes[next as usize].parent;
-            nodes_free += 1;
-        }
         assert_eq!(nodes_free + nodes, self.nodes.len());
     }
 }

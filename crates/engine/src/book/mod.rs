@@ -90,6 +90,15 @@ pub enum OwnOrders {
     StopAt(AccountId),
 }
 
+/// How far ahead of a command its memory is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ahead {
+    /// First: what the command names.
+    Far,
+    /// Then, some commands later: what that leads to. By then `Far` has fetched it, so this needn't wait for memory.
+    Near,
+}
+
 /// The resting orders of one instrument. See the module's picture.
 pub trait Book: Default {
     /// Puts the order at the end of its price's queue. It must not cross the other side.
@@ -124,6 +133,17 @@ pub trait Book: Default {
 
     /// The levels of the side, best first.
     fn levels(&self, side: Side) -> impl Iterator<Item = Level> + '_;
+
+    /// Asks for the memory that a cancel or reduction of this order will need. A hint: nothing changes, and the order may be
+    /// gone.
+    fn prefetch_order(&self, handle: OrderHandle, ahead: Ahead) {
+        let _ = (handle, ahead);
+    }
+
+    /// Asks for the memory that an order of this side and price will need to rest. A hint: nothing changes.
+    fn prefetch_price(&self, side: Side, price: Price, ahead: Ahead) {
+        let _ = (side, price, ahead);
+    }
 
     /// How many orders rest on both sides.
     fn len(&self) -> usize;

@@ -4,7 +4,7 @@ use types::{AccountId, Price, Quantity, Side, limits::PRICE_TICKS_MAX};
 
 use super::Subject;
 use super::random::Random;
-use crate::book::{Book, FastBook, OrderKey, OwnOrders, PlainBook, RestingOrder, crosses};
+use crate::book::{Ahead, Book, FastBook, OrderHandle, OrderKey, OwnOrders, PlainBook, RestingOrder, crosses};
 
 /// How a flow chooses its prices and what it asks for.
 struct Flow {
@@ -108,6 +108,22 @@ fn execute<B: Book>(subject: &mut Subject<B>, command: Command) -> Vec<(OrderKey
     outcome
 }
 
+/// Asks ahead for what the command will need, and for what was never there: a hint must change nothing.
+fn hint(subject: &Subject<FastBook>, command: Command, number: u32) {
+    for ahead in [Ahead::Far, Ahead::Near] {
+        match command {
+            Command::Place(order) => subject.book.prefetch_price(order.side, order.price, ahead),
+            Command::Cancel(key) | Command::Reduce(key, _) => subject.book.prefetch_order(subject.handles[&key], ahead),
+            Command::Fillable(side, limit, ..) => subject.book.prefetch_price(side.opposite(), limit, ahead),
+            Command::Sweep(side) => {
+                subject.book.prefetch_price(side, Price(-1), ahead);
+                subject.book.prefetch_price(side, Price(i64::MAX), ahead);
+            }
+        }
+        subject.book.prefetch_order(OrderHandle(number), ahead);
+    }
+}
+
 fn check(flow: &Flow) {
     let mut random = Random(flow.seed);
     let mut plain = Subject::<PlainBook>::default();
@@ -115,6 +131,7 @@ fn check(flow: &Flow) {
     let mut middle = 1_000_000;
     for number in 0..flow.commands {
         let command = next(flow, &mut random, &mut middle, number, &plain);
+        hint(&fast, command, number);
         let expected = execute(&mut plain, command);
         let actual = execute(&mut fast, command);
         assert_eq!(actual, expected, "seed {}, command {number}: {command:?}", flow.seed);
