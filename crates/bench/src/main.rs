@@ -1,0 +1,27 @@
+//! `meridian-bench`: how fast the parts are, each figure with what it is compared to in the same run.
+
+mod clock;
+mod engine;
+mod random;
+
+use clap::{Parser, Subcommand};
+
+/// Measures Meridian.
+#[derive(Parser)]
+#[command(name = "meridian-bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// How many commands a second the engine takes, on one thread.
+    Engine(engine::EngineArguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().what {
+        What::Engine(arguments) => engine::run(&arguments),
+    }
+}
