@@ -1,7 +1,15 @@
-//! The gateway against a real exchange in memory.
+//! The gateway before a core that runs the real exchange in the same thread, so that every answer is a real one.
 
+mod admin;
+mod auth;
+mod limits;
 mod live;
+mod openapi;
+mod orders;
+mod queries;
 mod sessions;
+mod sockets;
 mod streaming;
+mod support;
 mod view;
 mod world;

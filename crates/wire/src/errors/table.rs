@@ -317,11 +317,12 @@ pub(super) fn of_reject(reason: RejectReason) -> ErrorEntry {
     }
 }
 
-/// These rejects say nothing of what else was done under the id: it was used by another request, or is not remembered.
+/// A reject that does not use up the id says nothing of what else was done under it.
 fn applies_to(reason: RejectReason) -> AppliesTo {
-    match reason {
-        RejectReason::RequestIdReused | RejectReason::RequestMemoryFull => AppliesTo::Attempt,
-        _ => AppliesTo::Order,
+    if reason.uses_request_id() {
+        AppliesTo::Order
+    } else {
+        AppliesTo::Attempt
     }
 }
 
@@ -367,13 +368,13 @@ fn row_of_reject(reason: RejectReason) -> Row {
         R::KeyUnknown | R::KeyRevoked => (
             401,
             KEYS,
-            "Ask the operator for a key, and use a new id.",
+            "Ask the operator for a key; the request id may be kept.",
             "Make the account a new key if it should have one.",
         ),
         R::KeyScopeMissing => (
             403,
             KEYS,
-            "Use a key with the scope, and a new id.",
+            "Use a key with the scope; the request id may be kept.",
             "Make a key with the scope if the account should have it.",
         ),
         R::AccountUnknown => (
