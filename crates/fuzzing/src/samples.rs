@@ -57,6 +57,8 @@ const WEBSOCKET: &[&str] = &[
 const SIGNATURES: &[&str] = &[
     "demo-1\n7\n1700000000000\n5000\na-1\nPOST\n/v1/orders?x=%20\n00ff",
     "c\n1\n0\n60000\n\nGET\n/v1/orders\n",
+    "Meridian-Key: 7\nMeridian-Timestamp: 1700000000000\nMeridian-Window: 5000\nMeridian-Signature: 00ff\nMeridian-Request-Id: a-1\n",
+    "meridian-key:1\nmeridian-timestamp:1\nmeridian-signature:\ncontent-encoding: gzip\nmeridian-key:2",
     "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
 ];
 
