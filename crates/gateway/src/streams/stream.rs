@@ -152,6 +152,8 @@ pub struct Stream {
     /// The position of the last message, or what is known of the one before the first.
     previous: Option<Position>,
     snapshot: Option<Snapshot>,
+    /// How many messages of the command behind the cursor were told, if some were and some were not.
+    partly_told: Option<u32>,
     /// Batches that were read and are not walked over yet.
     chunk: Chunk,
     /// The book while it is further behind than the view's last updates reach.
@@ -197,6 +199,7 @@ pub async fn open(
         cursor: Sequence(0),
         previous: None,
         snapshot: None,
+        partly_told: None,
         chunk: Chunk::default(),
         past_book: None,
     };
@@ -610,7 +613,7 @@ impl Stream {
         limit: usize,
     ) -> Result<Pulled, StreamError> {
         let told = out.len();
-        let mut wanted: Vec<Sequence> = {
+        let wanted: Vec<Sequence> = {
             let state = locked(&slot.state);
             if state.index.reaches(self.cursor) {
                 let found = state
@@ -631,7 +634,7 @@ impl Stream {
             return Ok(Pulled::Idle);
         }
         let reference = view.reference();
-        for sequence in wanted.drain(..) {
+        for sequence in wanted {
             let command = match self.chunk.command(sequence) {
                 Some(command) => command,
                 None if history.is_recent(sequence) => {
@@ -641,13 +644,21 @@ impl Stream {
                 }
                 None => return Ok(Pulled::Read(sequence)),
             };
-            self.cursor = sequence;
             let header = &command.batch.header;
             let position = header.position(u32::try_from(command.index).expect("a batch is bounded"));
             let head = self.head(position, header.sequenced_at);
-            let texts = text::private_messages(account, stream, command.events(), &head, &reference);
-            if !texts.is_empty() {
-                out.extend(texts);
+            let first = self.partly_told.take().unwrap_or(0);
+            let count = limit.saturating_sub(out.len() - told);
+            let part = (first, count);
+            let (texts, more) = text::private_messages((account, stream), command.events(), &head, &reference, part);
+            let texts_len = u32::try_from(texts.len()).expect("they are bounded by the limit");
+            out.extend(texts);
+            if more {
+                self.partly_told = Some(first + texts_len);
+                break;
+            }
+            self.cursor = sequence;
+            if first + texts_len > 0 {
                 self.previous = Some(position);
             }
             if out.len() - told >= limit {

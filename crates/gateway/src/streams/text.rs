@@ -107,26 +107,33 @@ pub(super) fn balance_item(balance: &Balance, reference: &Reference) -> BalanceI
     }
 }
 
-/// The messages of one command on one of an account's streams; none if it has nothing there.
+/// At most `count` messages of one command on one of an account's streams, from the message `first_index` on, and
+/// whether there are more; none if the command has nothing there.
 pub(super) fn private_messages(
-    account: AccountId,
-    stream: PrivateStream,
+    (account, stream): (AccountId, PrivateStream),
     events: &[Event],
     head: &Head,
     reference: &Reference,
-) -> Vec<Utf8Bytes> {
+    (first_index, count): (u32, usize),
+) -> (Vec<Utf8Bytes>, bool) {
     let own = events.iter().filter(|event| stream.contains(account, event));
-    let at = head.position.sequence;
-    match stream {
+    let skipped = first_index as usize * STREAM_ITEMS_MAX;
+    let wanted = count.max(1) * STREAM_ITEMS_MAX;
+    let mut own: Vec<&Event> = own.skip(skipped).take(wanted + 1).collect();
+    if own.is_empty() {
+        return (Vec::new(), false);
+    }
+    let more = own.len() > wanted;
+    own.truncate(wanted);
+    let own = own.into_iter();
+    let texts = match stream {
         PrivateStream::Orders => {
-            let items = own
-                .filter_map(|event| order_item(account, event, head, reference))
-                .collect();
-            messages_unless_empty(head, items, ServerMessage::Orders)
+            let items = own.filter_map(|event| order_item(account, event, head, reference));
+            messages(head, first_index, items.collect(), more, ServerMessage::Orders)
         }
         PrivateStream::Fills => {
-            let items = own.filter_map(|event| fill(account, event, head, reference)).collect();
-            messages_unless_empty(head, items, ServerMessage::Fills)
+            let items = own.filter_map(|event| fill(account, event, head, reference));
+            messages(head, first_index, items.collect(), more, ServerMessage::Fills)
         }
         PrivateStream::Balances => {
             let item = |event: &Event| match event {
@@ -136,17 +143,11 @@ pub(super) fn private_messages(
                 }),
                 _ => None,
             };
-            debug_assert!(at.0 > 0, "a command has a place");
-            messages_unless_empty(head, own.filter_map(item).collect(), ServerMessage::Balances)
+            let items = own.filter_map(item).collect();
+            messages(head, first_index, items, more, ServerMessage::Balances)
         }
-    }
-}
-
-fn messages_unless_empty<T>(head: &Head, items: Vec<T>, kind: fn(StreamMessage<T>) -> ServerMessage) -> Vec<Utf8Bytes> {
-    if items.is_empty() {
-        return Vec::new();
-    }
-    messages(head, 0, items, false, kind)
+    };
+    (texts, more)
 }
 
 fn order_item(account: AccountId, event: &Event, head: &Head, reference: &Reference) -> Option<OrderItem> {

@@ -8,7 +8,7 @@ use gateway::past::Past;
 use gateway::streams::{Pulled, Stream, StreamError, StreamName, open};
 use gateway::view::{Bell, PrivateStream, View, ViewLimits};
 use serde_json::Value;
-use types::{AccountId, Epoch, InstrumentId, Position, Sequence};
+use types::*;
 
 use crate::world::{INSTRUMENTS, World, first_view};
 
@@ -285,4 +285,70 @@ async fn a_position_that_can_not_be_resumed_is_told_why() {
     assert!(retired.problem().kept_position.is_some());
     let mut kept = resume(view, &past, name, at(first.0 - 1)).await.unwrap();
     assert!(!pull_all(&mut kept, view, &past).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_much_is_told_in_parts() {
+    let mut world = World::new(15);
+    let view = first_view(ROOMY);
+    for batch in world.log.batches() {
+        view.publish(&batch).unwrap();
+    }
+    let (account, key, instrument) = (AccountId(3), KeyId(3), InstrumentId(0));
+    for price in 1..=450 {
+        let order = NewOrder {
+            instrument,
+            scale_version: 1,
+            side: Side::Buy,
+            order_type: OrderType::Limit,
+            time_in_force: TimeInForce::Gtc,
+            price: Price(price),
+            quantity: Quantity(1),
+            post_only: false,
+            self_trade_prevention: SelfTradePrevention::CancelNewest,
+        };
+        let command = world.command(account, key, Action::Place(order));
+        view.publish(&world.apply(&[command])).unwrap();
+    }
+    let past = Past::new(world.log.clone());
+    let book = StreamName::Book(instrument);
+    let orders = StreamName::Private(account, PrivateStream::Orders);
+    for name in [book, orders] {
+        let (mut stream, told) = snapshot_of(&view, &past, name).await;
+        assert_eq!(
+            lengths(&told),
+            [(0, 200, true), (1, 200, true), (2, 50, false)],
+            "{name:?}"
+        );
+        assert_eq!(pull_all(&mut stream, &view, &past).await.unwrap(), [] as [Value; 0]);
+    }
+    let before = view.position();
+    let cancel = world.command(account, key, Action::CancelAll(CancelAll { instrument: None }));
+    let last = world.apply(&[cancel]).header.position(0);
+    view.publish(world.log.batches().last().unwrap()).unwrap();
+    for name in [book, orders] {
+        let mut stream = resume(&view, &past, name, before).await.unwrap();
+        let told = pull_all(&mut stream, &view, &past).await.unwrap();
+        assert_eq!(
+            lengths(&told),
+            [(0, 200, true), (1, 200, true), (2, 50, false)],
+            "{name:?}"
+        );
+        for message in &told {
+            assert_eq!(sequence(&body(message)["position"]), last.sequence.0);
+            assert_eq!(sequence(&body(message)["previous"]), before.sequence.0);
+        }
+        assert_eq!(stream.position(&view), last);
+        assert_eq!(stream.previous(), Some(last));
+    }
+}
+
+/// Of each message: its index, how many items it has, and whether more follow.
+fn lengths(messages: &[Value]) -> Vec<(u64, usize, bool)> {
+    let length = |message: &Value| {
+        let body = body(message);
+        let items = body["items"].as_array().unwrap().len();
+        (body["index"].as_u64().unwrap(), items, body["more"] == true)
+    };
+    messages.iter().map(length).collect()
 }
