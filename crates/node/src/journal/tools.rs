@@ -1,0 +1,1 @@
+//! What `meridian journal` does.
