@@ -126,10 +126,6 @@ impl Folder {
 }
 
 impl DiskFile {
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     pub(super) fn bytes(&self) -> Result<u64, DiskError> {
         let metadata = self.file.metadata();
         metadata

@@ -112,6 +112,16 @@ impl JournalHandle {
         Self { shared, recycler }
     }
 
+    /// Whose journal it is.
+    pub fn identity(&self) -> &Identity {
+        &self.shared.identity
+    }
+
+    /// Bytes of its segments.
+    pub fn disk_bytes(&self) -> u64 {
+        self.shared.segments().len() as u64 * self.shared.segment_bytes
+    }
+
     /// The last sequence that is durable (0: none).
     pub fn durable_sequence(&self) -> Sequence {
         Sequence(self.shared.durable_sequence.load(Ordering::Acquire))
