@@ -7,26 +7,29 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 use engine::Exchange;
-use gateway::handle::{CoreHandle, History};
+use gateway::handle::{CoreHandle, History, NotAccepting};
 use gateway::sealing::{SEALING_KEY_BYTES, SealingKey};
 use gateway::view::{View, ViewLimits};
 use gateway::{Gateway, GatewayConfig};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use types::{AppliedBatch, Epoch, Event, Position, Sequence, Timestamp};
+use types::{AppliedBatch, Epoch, Position, Sequence, Timestamp};
 use wire::journal::Identity;
 
 use crate::config::Config;
-use crate::core::volatile::{NoJournal, VolatileCore};
+use crate::core::{Core, CoreEnd, CoreSettings, Recovered};
 use crate::data_folder::{DataFolder, DataFolderError};
 use crate::event_log::{EventLog, EventLogConfig, EventLogWriteError, Writer};
 use crate::figures::{DiskStatus, DiskWatch, Figures, Shortage, Sources};
+use crate::journal::{JournalError, JournalHandle};
 use crate::listeners::Listeners;
 use crate::operations::{self, Operations};
-use crate::publisher::{BATCHES_QUEUED_MAX, Publisher, PublisherStatus, settle};
+use crate::publisher::{BATCHES_QUEUED_MAX, Publisher, PublisherStatus};
+use crate::recovery::{journal_settings, recover};
 use crate::replay::ReplayError;
 use crate::snapshots::{Maker, MakerStatus, SnapshotFolder, keep_evidence};
 
@@ -35,11 +38,14 @@ const EVIDENCE: &str = "DIVERGED";
 /// The key that seals the secrets of HMAC keys.
 pub const SEALING_KEY: &str = "sealing.key";
 
+/// The epoch of a cluster that was never promoted.
+pub const EPOCH: Epoch = Epoch(1);
+
 /// Why a node can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The data folder.
-    #[error("{0}")]
+    #[error(transparent)]
     Folder(#[from] DataFolderError),
     /// The evidence of a state that differed is still there.
     #[error(
@@ -49,7 +55,7 @@ pub enum StartError {
     )]
     Diverged(std::path::PathBuf),
     /// The event log.
-    #[error("{0}")]
+    #[error(transparent)]
     Events(#[from] EventLogWriteError),
     /// Recovery.
     #[error("recover the state: {0}")]
@@ -57,6 +63,9 @@ pub enum StartError {
     /// A snapshot.
     #[error("recover the state: {0}")]
     Snapshot(#[from] crate::snapshots::SnapshotFileError),
+    /// The journal.
+    #[error("recover the state: {0}")]
+    Journal(#[from] JournalError),
     /// The views.
     #[error("recover the views: {0}")]
     View(#[from] gateway::handle::HistoryError),
@@ -69,8 +78,8 @@ pub enum StartError {
 pub struct Node {
     /// Released last.
     folder: DataFolder,
-    core: Arc<VolatileCore>,
-    core_thread: JoinHandle<()>,
+    core: Arc<Core>,
+    core_thread: JoinHandle<CoreEnd>,
     events: Arc<EventLog>,
     gateway: Gateway,
     publisher: JoinHandle<()>,
@@ -79,8 +88,29 @@ pub struct Node {
     maker_status: Arc<MakerStatus>,
     disk_watch: JoinHandle<()>,
     disk_status: Arc<DiskStatus>,
-    /// Dropped to end the threads that make snapshots and watch the disk.
-    background: Sender<()>,
+    /// Dropped to end the thread that makes snapshots.
+    maker_requests: Sender<Sender<()>>,
+    /// Dropped to end the thread that watches the disk.
+    disk_stop: Sender<()>,
+}
+
+/// A node that has stopped.
+#[derive(Debug)]
+pub struct Stopped {
+    /// Its folder, still locked.
+    pub folder: DataFolder,
+    /// How its core came to its end.
+    pub end: CoreEnd,
+}
+
+impl Stopped {
+    /// The error that ended the core before it was asked to stop, if one did.
+    pub fn graceful(self) -> anyhow::Result<()> {
+        if self.end.is_graceful() {
+            return Ok(());
+        }
+        Err(anyhow::Error::new(self.end).context("run the core to its end"))
+    }
 }
 
 impl Node {
@@ -98,22 +128,20 @@ impl Node {
         };
         snapshots.prepare()?;
         let mut writer = Writer::open(event_log_config(&folder, identity, config))?;
-        let exchange: Exchange = Exchange::default();
-        let journal = Arc::new(NoJournal);
-        settle::<Exchange, _>(&mut writer, Sequence(0), &snapshots, &*journal)?;
+        let settings = journal_settings(&folder, identity, config);
+        let recovered = recover(&settings, &snapshots, &mut writer)?;
+        let journal = Arc::new(recovered.journal());
         let events = writer.log();
-
-        let mut facts = Vec::new();
-        exchange.facts(&mut facts);
-        let position = Position {
-            group: identity.group,
-            epoch: Epoch(1),
-            sequence: Sequence(0),
-        };
-        let view = view_of(&facts, position, &events)?;
+        let view = view_of(&recovered, &events)?;
 
         let (publish, queue) = bounded::<Arc<AppliedBatch>>(BATCHES_QUEUED_MAX);
-        let (core, core_thread) = VolatileCore::start(publish);
+        let core_settings = CoreSettings {
+            epoch: EPOCH,
+            spin: Duration::ZERO,
+        };
+        let started = Core::start(&core_settings, recovered, publish, |_| {});
+        let (core, core_thread) = started.map_err(|error| StartError::Thread("core", error))?;
+        wait_until_accepting(&core, &core_thread);
         let handle: Arc<dyn CoreHandle> = Arc::clone(&core) as _;
         let history: Arc<dyn History> = Arc::clone(&events) as _;
         let gateway = Gateway::new(
@@ -149,11 +177,16 @@ impl Node {
             events: Arc::clone(&events),
             journal_bytes: config.snapshots.journal_size.0,
             status: Arc::clone(&maker_status),
-            diverged: Box::new(move |error| keep_evidence(evidence.clone(), error)),
+            diverged: {
+                let core = Arc::clone(&core);
+                Box::new(move |error| {
+                    core.block(Some(NotAccepting::StateDiverged));
+                    keep_evidence(evidence.clone(), error);
+                })
+            },
         };
-        let (background, stopped) = bounded(0);
-        let told = stopped.clone();
-        let maker = spawn("snapshots", move || maker.run::<Exchange>(&told))?;
+        let (maker_requests, requests) = bounded(1);
+        let maker = spawn("snapshots", move || maker.run::<Exchange>(&requests))?;
 
         let disk_status = Arc::new(DiskStatus::default());
         let watch = DiskWatch {
@@ -161,10 +194,14 @@ impl Node {
             config: config.disk.clone(),
             status: Arc::clone(&disk_status),
             changed: {
-                let publisher = Arc::clone(&publisher_status);
-                Box::new(move |shortage| publisher.set_pressure(shortage != Shortage::None))
+                let (publisher, core) = (Arc::clone(&publisher_status), Arc::clone(&core));
+                Box::new(move |shortage| {
+                    publisher.set_pressure(shortage != Shortage::None);
+                    core.block((shortage == Shortage::Refuse).then_some(NotAccepting::DiskFull));
+                })
             },
         };
+        let (disk_stop, stopped) = bounded(0);
         let disk_watch = spawn("disk", move || watch.run(&stopped))?;
         Ok(Self {
             folder,
@@ -178,13 +215,19 @@ impl Node {
             maker_status,
             disk_watch,
             disk_status,
-            background,
+            maker_requests,
+            disk_stop,
         })
     }
 
     /// The core.
     pub fn core(&self) -> Arc<dyn CoreHandle> {
         Arc::clone(&self.core) as _
+    }
+
+    /// The journal, to read from.
+    pub fn journal(&self) -> &JournalHandle {
+        self.core.journal()
     }
 
     /// The event log.
@@ -205,6 +248,15 @@ impl Node {
     /// How far the snapshots are.
     pub fn maker_status(&self) -> &MakerStatus {
         &self.maker_status
+    }
+
+    /// Makes a snapshot now, if one is due, and waits for it. The node does so by itself too.
+    pub fn snapshot_if_due(&self) {
+        let (done, wait) = bounded(1);
+        if self.maker_requests.send(done).is_ok() {
+            // An error says that the thread ended; then there is no snapshot.
+            let _ = wait.recv();
+        }
     }
 
     /// Serves until `stop` turns true and the open requests have ended.
@@ -239,13 +291,14 @@ impl Node {
     fn operations(&self) -> Operations {
         let core = self.core();
         let view = Arc::clone(self.gateway.view());
+        let journal = self.core.journal().clone();
         let figures = Figures::new(Sources {
             core: Arc::clone(&core),
             events: self.events(),
             view: Arc::clone(&view),
             publisher: Arc::clone(&self.publisher_status),
             snapshots: Arc::clone(&self.maker_status),
-            journal_bytes: Box::new(|| 0),
+            journal_bytes: Box::new(move || journal.closed_bytes_behind(Sequence(0))),
             disk: Arc::clone(&self.disk_status),
         });
         Operations {
@@ -259,16 +312,20 @@ impl Node {
     }
 
     /// Stops taking commands, lets what was taken come to its end, and brings everything into its file.
-    pub fn stop(self) -> DataFolder {
+    pub fn stop(self) -> Stopped {
         self.core.stop();
-        join("core", self.core_thread);
+        let end = join("core", self.core_thread).unwrap_or(CoreEnd::PanickedElsewhere);
+        // The last handle on the publisher's queue went with the core's thread.
         join("publisher", self.publisher);
         self.maker_status.stop();
-        drop(self.background);
+        drop((self.maker_requests, self.disk_stop));
         join("snapshots", self.maker);
         join("disk", self.disk_watch);
         tracing::info!(sequence = self.events.last().0, "stopped");
-        self.folder
+        Stopped {
+            folder: self.folder,
+            end,
+        }
     }
 }
 
@@ -277,14 +334,31 @@ fn spawn(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<Joi
     thread.map_err(|error| StartError::Thread(name, error))
 }
 
-fn join(name: &str, thread: JoinHandle<()>) {
-    if thread.join().is_err() {
+fn join<T>(name: &str, thread: JoinHandle<T>) -> Option<T> {
+    let ended = thread.join();
+    if ended.is_err() {
         tracing::error!(thread = name, "the thread panicked");
+    }
+    ended.ok()
+}
+
+/// A lone voter leads as soon as it has written its term's first entry. If the core ends instead, its handle says why.
+fn wait_until_accepting(core: &Core, thread: &JoinHandle<CoreEnd>) {
+    while core.status().accepting.is_err() && !thread.is_finished() {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-fn view_of(facts: &[Event], position: Position, events: &EventLog) -> Result<Arc<View>, StartError> {
-    let view = View::new(ViewLimits::default(), facts, position);
+fn view_of(recovered: &Recovered<Exchange>, events: &EventLog) -> Result<Arc<View>, StartError> {
+    let mut facts = Vec::new();
+    recovered.machine().facts(&mut facts);
+    let applied = recovered.applied();
+    let position = Position {
+        group: recovered.journal().identity().group,
+        epoch: applied.epoch.max(EPOCH),
+        sequence: applied.sequence,
+    };
+    let view = View::new(ViewLimits::default(), &facts, position);
     view.refill(events)?;
     Ok(Arc::new(view))
 }

@@ -24,6 +24,7 @@ pub mod logging;
 pub mod new_cluster;
 pub mod operations;
 pub mod publisher;
+pub mod recovery;
 pub mod replay;
 pub mod snapshots;
 

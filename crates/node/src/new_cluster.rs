@@ -9,8 +9,11 @@ use types::{AccountId, Action, ClusterId, Event, GroupId, Incarnation, KeyId, Ke
 use wire::journal::{Identity, NodeId};
 
 use crate::assembly::{Node, SEALING_KEY, StartError};
+use crate::config::Config;
 use crate::data_folder::{DataFolder, DataFolderError};
 use crate::execute::{ExecuteError, execute};
+use crate::journal::{self, JournalError};
+use crate::recovery::journal_settings;
 
 /// The request that makes the first admin key.
 pub const FIRST_KEY_REQUEST: &str = "init";
@@ -19,16 +22,19 @@ pub const FIRST_KEY_REQUEST: &str = "init";
 #[derive(Debug, thiserror::Error)]
 pub enum NewClusterError {
     /// The folder.
-    #[error("{0}")]
+    #[error(transparent)]
     Folder(#[from] DataFolderError),
     /// The sealing key.
-    #[error("{0}")]
+    #[error(transparent)]
     Sealing(#[from] gateway::sealing::SealingError),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The node.
-    #[error("{0}")]
+    #[error(transparent)]
     Start(#[from] StartError),
     /// The first key.
-    #[error("{0}")]
+    #[error(transparent)]
     Execute(#[from] ExecuteError),
 }
 
@@ -41,7 +47,7 @@ pub fn random_cluster_id(prefix: &str) -> ClusterId {
 }
 
 /// Makes the folder of a new cluster, which is none until [`DataFolder::finish`].
-pub fn create(path: &Path, cluster: ClusterId) -> Result<(DataFolder, Identity), NewClusterError> {
+pub fn create(path: &Path, cluster: ClusterId, config: &Config) -> Result<(DataFolder, Identity), NewClusterError> {
     let folder = DataFolder::create(path)?;
     let identity = Identity {
         cluster,
@@ -50,6 +56,7 @@ pub fn create(path: &Path, cluster: ClusterId) -> Result<(DataFolder, Identity),
         node: NodeId(1),
     };
     folder.write(SEALING_KEY, SealingKey::generate()?.expose_secret(), 0o600)?;
+    journal::create(&journal_settings(&folder, identity, config))?;
     Ok((folder, identity))
 }
 

@@ -69,7 +69,7 @@ pub enum ReplayError {
         whole: u64,
     },
     /// What was made of a batch could not be stored.
-    #[error("{0}")]
+    #[error(transparent)]
     Event(#[from] crate::event_log::EventLogWriteError),
 }
 

@@ -20,7 +20,7 @@ use crate::new_cluster;
 pub fn run(arguments: &DemoArguments) -> Result<()> {
     let config = config(&arguments.data);
     logging::start(&config.logs);
-    let (folder, identity, mut file) = open(&arguments.data)?;
+    let (folder, identity, mut file) = open(&arguments.data, &config)?;
     let runtime = runtime(config.node.worker_threads)?;
     let stop = runtime.block_on(async { signals::stop_on_signals() })?;
     let node = Node::start(folder, identity, &config)?;
@@ -28,12 +28,13 @@ pub fn run(arguments: &DemoArguments) -> Result<()> {
     let listeners = Listeners::bind(&config.listen, BusyPort::MoveOn)?;
     print_greeting(&arguments.data, &identity, &file, &listeners)?;
     let served = runtime.block_on(node.serve(listeners, stop));
-    node.stop();
-    served.context("serve")
+    let stopped = node.stop();
+    served.context("serve")?;
+    stopped.graceful()
 }
 
 /// The demo's folder and keys, made if there is none yet.
-fn open(path: &Path) -> Result<(DataFolder, Identity, DemoFile)> {
+fn open(path: &Path, config: &Config) -> Result<(DataFolder, Identity, DemoFile)> {
     match DataFolder::open(path) {
         Ok((folder, identity)) => {
             if !folder.is_demo() {
@@ -43,7 +44,7 @@ fn open(path: &Path) -> Result<(DataFolder, Identity, DemoFile)> {
             Ok((folder, identity, file))
         }
         Err(DataFolderError::NotInitialised(_)) => {
-            let (folder, identity) = new_cluster::create(path, new_cluster::random_cluster_id("demo"))?;
+            let (folder, identity) = new_cluster::create(path, new_cluster::random_cluster_id("demo"), config)?;
             let file = DemoFile::generate(identity.cluster);
             file.write(&folder)?;
             folder.finish(&identity)?;

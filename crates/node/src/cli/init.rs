@@ -18,13 +18,13 @@ pub fn run(arguments: &InitArguments) -> Result<()> {
         Some(id) => id.parse().with_context(|| format!("take {id:?} as the cluster's id"))?,
         None => new_cluster::random_cluster_id("meridian"),
     };
-    let (folder, identity) = new_cluster::create(&arguments.data, cluster_id)?;
+    let (folder, identity) = new_cluster::create(&arguments.data, cluster_id, &config)?;
     let secret = Secret::generate_ed25519();
     let node = Node::start(folder, identity, &config)?;
     let key = new_cluster::first_admin_key(&node, &secret);
-    let folder = node.stop();
+    let stopped = node.stop();
     let key = key?;
-    folder.finish(&identity)?;
+    stopped.folder.finish(&identity)?;
     println!(
         "Cluster {cluster_id} is ready in {path}.\n\n\
          Its first admin key. The secret is shown this once and stored nowhere:\n\n    \

@@ -76,7 +76,7 @@ pub enum ConfigCommand {
 /// Parses the command line, runs the command, and says what went wrong.
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
-    let result = match arguments.command.unwrap_or(Command::Demo(arguments.demo)) {
+    let result: anyhow::Result<()> = match arguments.command.unwrap_or(Command::Demo(arguments.demo)) {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
@@ -90,9 +90,21 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let error: anyhow::Error = error;
-            eprintln!("meridian: {error:#}");
+            eprintln!("meridian: {}", sentence(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes, each once: some messages hold that of their cause already.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

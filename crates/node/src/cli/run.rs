@@ -37,8 +37,9 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
         "serving"
     );
     let served = runtime.block_on(node.serve(listeners, stop));
-    node.stop();
-    served.context("serve")
+    let stopped = node.stop();
+    served.context("serve")?;
+    stopped.graceful()
 }
 
 /// The threads that serve connections. The core has one of its own.

@@ -16,7 +16,6 @@ mod recover;
 #[cfg(test)]
 mod tests;
 mod thread;
-pub mod volatile;
 
 use std::time::Duration;
 

@@ -3,9 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use replica::{Applied, Applier};
-use types::Command;
-use types::Event;
-use types::StateMachine;
+use types::{AppliedBatch, Command, Event, StateMachine};
 
 use crate::journal::{Journal, JournalError, JournalHandle, JournalSettings, Quarantine};
 
@@ -35,15 +33,25 @@ impl<M: StateMachine> Recovered<M> {
 
 /// Opens the journal and applies to `machine`, which stands at `applied` (index 0: an empty one), what is behind that.
 ///
-/// With one voter, what is in the journal is committed.
-pub fn recover<M>(settings: &JournalSettings, machine: M, applied: Applied) -> Result<Recovered<M>, JournalError>
+/// What comes of it goes to `each`. With one voter, what is in the journal is committed.
+pub fn recover<M>(
+    settings: &JournalSettings,
+    machine: M,
+    applied: Applied,
+    each: &mut dyn FnMut(&AppliedBatch),
+) -> Result<Recovered<M>, JournalError>
 where
     M: StateMachine<Command = Command, Event = Event>,
 {
     let quarantine = Quarantine::read(&settings.folder)?;
     let mut applier = Applier::new(&settings.identity, machine, applied, quarantine.0);
     let opened = catch_unwind(AssertUnwindSafe(|| {
-        Journal::open(settings, applied, &mut |entry| applier.apply(entry).map(|_| ()))
+        Journal::open(settings, applied, &mut |entry| {
+            if let Some(batch) = applier.apply(entry)? {
+                each(&batch);
+            }
+            Ok(())
+        })
     }));
     let journal = match opened {
         Ok(opened) => opened?.0,

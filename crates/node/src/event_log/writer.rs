@@ -142,6 +142,18 @@ impl Writer {
         Ok(())
     }
 
+    /// Appends a batch before anybody reads: on disk alone. `done` follows on the last one.
+    pub fn extend(&mut self, batch: &AppliedBatch) -> Result<(), EventLogWriteError> {
+        let expected = self.next();
+        if batch.header.first_sequence != expected {
+            let got = batch.header.first_sequence;
+            return Err(EventLogWriteError::OutOfSequence { got, expected });
+        }
+        self.write(batch)?;
+        self.log.write_state().end = batch.header.last_sequence().next();
+        Ok(())
+    }
+
     /// Fills a gap with its batches, one after the other. `done` follows on the last one.
     pub fn fill(&mut self, batch: &AppliedBatch) -> Result<(), EventLogWriteError> {
         self.write(batch)

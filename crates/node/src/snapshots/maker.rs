@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use gateway::handle::History;
 use types::{Sequence, Timestamp};
 
@@ -65,14 +65,16 @@ pub struct Maker<J> {
 }
 
 impl<J: JournalSource> Maker<J> {
-    /// Works until `stop` is closed.
-    pub fn run<M: Machine>(self, stop: &Receiver<()>) {
+    /// Works until the sender of `requests` is dropped: now and then by itself, and at once if asked to, which it answers
+    /// when it is done.
+    pub fn run<M: Machine>(self, requests: &Receiver<Sender<()>>) {
         lower_priority();
         loop {
-            match stop.recv_timeout(INTERVAL) {
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
-            }
+            let asked = match requests.recv_timeout(INTERVAL) {
+                Ok(asked) => Some(asked),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             match self.work::<M>() {
                 Ok(()) => {}
                 Err(error) if error.is_divergence() => {
@@ -81,6 +83,10 @@ impl<J: JournalSource> Maker<J> {
                     return;
                 }
                 Err(error) => tracing::error!(%error, "no snapshot could be made; the journal is kept"),
+            }
+            if let Some(asked) = asked {
+                // Whoever asked may have stopped waiting.
+                let _ = asked.send(());
             }
         }
     }

@@ -1,0 +1,5 @@
+//! Whole nodes: started, asked, stopped, damaged, and started again.
+
+mod process;
+mod restart;
+mod world;
