@@ -179,3 +179,53 @@ async fn time_and_instruments_need_no_signature() {
         assert_eq!((answer.status.as_u16(), answer.code()), (status, code), "{target}");
     }
 }
+
+#[tokio::test]
+async fn ended_orders_are_listed_too() {
+    let node = node();
+    let [maker, taker] = node.with_market().await;
+    for index in 0..4 {
+        node.place(&maker, &limit(&format!("m-{index}"), "sell", "100", "0.10"))
+            .await;
+    }
+    node.place(&taker, &limit("t-0", "buy", "100", "0.25")).await;
+    node.change(&maker, "DELETE", "/v1/orders", "all", &Value::Null).await;
+    let ended = "/v1/orders?status=ended";
+    for limit in [1, 2, 3, 100] {
+        let target = format!("{ended}&limit={limit}");
+        let pages = pages(&node, &maker, &target, "orders", "client_order_id")
+            .await
+            .concat();
+        assert_eq!(pages, ["m-3", "m-2", "m-1", "m-0"], "{limit}");
+    }
+    let all = node.get(&maker, ended).await;
+    let told: Vec<_> = all.body["orders"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|order| {
+            (
+                order["status"].as_str().unwrap(),
+                order["filled_quantity"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("cancelled", "0.00"),
+            ("cancelled", "0.05"),
+            ("filled", "0.10"),
+            ("filled", "0.10")
+        ]
+    );
+    let symbol = node.get(&maker, "/v1/orders?status=ended&symbol=BTC-USD&limit=1").await;
+    assert_eq!(symbol.body["orders"].as_array().unwrap().len(), 1);
+    assert_eq!(node.get(&maker, "/v1/orders").await.body["orders"], json!([]));
+    for (wrong, code) in [
+        ("status=all", "query_invalid"),
+        ("status=ended&cursor=0.1.2", "cursor_invalid"),
+    ] {
+        assert_eq!(node.get(&maker, &format!("/v1/orders?{wrong}")).await.code(), code);
+    }
+}
