@@ -12,6 +12,7 @@
 //! - Streams go on where they stopped; a gap is noticed by the positions and closed by asking again.
 
 mod backoff;
+mod book;
 mod clock;
 mod credentials;
 mod error;
@@ -23,6 +24,7 @@ mod signing;
 mod ws;
 
 pub use backoff::Backoff;
+pub use book::{BookLevel, BookMirror};
 pub use clock::ExchangeClock;
 pub use credentials::{Credentials, CredentialsError, Secret};
 pub use error::ClientError;

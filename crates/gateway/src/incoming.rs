@@ -8,7 +8,6 @@ use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Path, Request, S
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, HeaderValue};
 use http::request::Parts;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
@@ -67,10 +66,6 @@ pub(crate) async fn limit(State(shared): State<Arc<Shared>>, mut request: Reques
     if let Some(standing) = slot.get() {
         standing.write_headers(response.headers_mut());
     }
-    // What is true now, and secrets, are nothing for caches on the way.
-    response
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

@@ -52,8 +52,8 @@ impl Default for RateLimitsConfig {
     fn default() -> Self {
         Self {
             per_key: BucketConfig {
-                burst: 10_000,
-                per_second: 5_000,
+                burst: 2_000,
+                per_second: 1_000,
             },
             per_address: BucketConfig {
                 burst: 500,

@@ -3,7 +3,6 @@
 mod account;
 mod admin;
 mod admin_intake;
-mod ended;
 mod market;
 mod orders;
 pub(crate) mod validate;
@@ -12,6 +11,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
+use axum::routing::get;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -25,7 +25,7 @@ impl Gateway {
     /// The public API, with its description.
     pub fn public_router(&self) -> Router {
         let (router, openapi) = public_routes().split_for_parts();
-        self.finish(router, openapi)
+        self.finish(router.route("/v1/ws", get(ws::upgrade)), openapi)
     }
 
     /// The operators' API, with its description.
@@ -73,7 +73,6 @@ fn public_routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(account::fills))
         .routes(routes!(account::balances))
         .routes(routes!(account::limits))
-        .routes(routes!(ws::upgrade))
 }
 
 fn admin_routes() -> OpenApiRouter<Arc<Shared>> {

@@ -17,7 +17,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt as _;
-use types::Timestamp;
 use wire::errors::Refusal;
 
 use crate::failure::Failure;
@@ -114,7 +113,6 @@ async fn serve_connection(
         peer: peer.ip(),
         stamps: Arc::clone(&stamps),
     };
-    let first_read = Arc::clone(&stamps);
     let stream = StampedStream::new(stream, stamps, Arc::clone(&shared.core));
     let service = {
         let shared = Arc::clone(&shared);
@@ -134,8 +132,6 @@ async fn serve_connection(
     };
     let result = match result {
         Some(result) => result,
-        // One that never sent anything has nothing to wait for.
-        None if first_read.last() == Timestamp::default() => Ok(()),
         None => {
             serving.as_mut().graceful_shutdown();
             serving.await

@@ -3,11 +3,10 @@
 use axum::Json;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
-use types::{AccountId, Action, CancelAll, InstrumentId, Order, OrderId, OrderTarget, Scopes};
+use types::{Action, CancelAll, Order, OrderId, OrderTarget, Scopes};
 use wire::errors::Refusal;
 use wire::json;
 
-use super::ended::{self, EndedCursor};
 use super::validate;
 use crate::answer::Executed;
 use crate::batch::{self, Batch};
@@ -52,79 +51,35 @@ fn status_of_placed(executed: &Executed) -> StatusCode {
     }
 }
 
-/// The account's orders: those that are open, the oldest first, or those that have ended, the newest first
-///
-/// A page of ended orders may have fewer items than asked for; there are more as long as there is a `next_cursor`.
-#[utoipa::path(get, path = "/v1/orders", tag = "orders", operation_id = "orders", security(("signature" = [])),
+/// The account's open orders, the oldest first
+#[utoipa::path(get, path = "/v1/orders", tag = "orders", operation_id = "open_orders", security(("signature" = [])),
     params(
-        ("status" = Option<String>, Query, description = "`open` or `ended`; left out: `open`."),
         ("symbol" = Option<String>, Query, description = "Only those of this instrument."),
         ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 500; left out: 100."),
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
     responses((status = 200, description = "A page.", body = json::Orders), (status = "default", description = "An error.", body = json::Problem)))]
 pub(crate) async fn list(incoming: Incoming) -> Result<Json<json::Orders>, Failure> {
     let shared = &incoming.shared;
-    let query = incoming.query(&["status", "symbol", "limit", "cursor"])?;
-    let limit = query.limit()?;
-    let from = match query.text("status") {
-        None | Some("open") => PageOf::Open(query.cursor()?),
-        Some("ended") => PageOf::Ended(query.cursor()?),
-        Some(_) => return Err(Failure::new(Refusal::QueryInvalid).field("status")),
-    };
+    let query = incoming.query(&["symbol", "limit", "cursor"])?;
+    let (limit, after): (usize, Option<OrderId>) = (query.limit()?, query.cursor()?);
     let caller = incoming.verify(Scopes::READ).await?;
     shared.catch_up().await?;
     let instrument = match query.text("symbol") {
         Some(symbol) => Some(intake::instrument(shared, symbol).await?.id),
         None => None,
     };
-    match from {
-        PageOf::Open(after) => open_page(shared, caller.account, instrument, after, limit),
-        PageOf::Ended(before) => ended_page(shared, caller.account, instrument, before, limit).await,
-    }
-    .map(Json)
-}
-
-/// Which list a page is of, and where the page starts.
-enum PageOf {
-    Open(Option<OrderId>),
-    Ended(Option<EndedCursor>),
-}
-
-fn open_page(
-    shared: &Shared,
-    account: AccountId,
-    instrument: Option<InstrumentId>,
-    after: Option<OrderId>,
-    limit: usize,
-) -> Result<json::Orders, Failure> {
-    let page = shared.view.open_orders(account, instrument, after, limit);
-    let last = page.items.last().filter(|_| page.more);
+    let page = shared.view.open_orders(caller.account, instrument, after, limit);
+    let next_cursor = page
+        .items
+        .last()
+        .filter(|_| page.more)
+        .map(|last| last.order_id.to_string());
     let orders = page.items.iter().map(|order| as_json(shared, order, None));
-    Ok(json::Orders {
-        next_cursor: last.map(|last| last.order_id.to_string()),
+    Ok(Json(json::Orders {
         orders: orders.collect::<Result<_, _>>()?,
+        next_cursor,
         position: page.position.into(),
-    })
-}
-
-async fn ended_page(
-    shared: &Shared,
-    account: AccountId,
-    instrument: Option<InstrumentId>,
-    before: Option<EndedCursor>,
-    limit: usize,
-) -> Result<json::Orders, Failure> {
-    let position = shared.view_position().into();
-    let page = ended::page(shared, account, instrument, before, limit).await?;
-    let orders = page
-        .orders
-        .iter()
-        .map(|ended| as_json(shared, &ended.order, ended.close_reason));
-    Ok(json::Orders {
-        next_cursor: page.next.map(|cursor| cursor.to_string()),
-        orders: orders.collect::<Result<_, _>>()?,
-        position,
-    })
+    }))
 }
 
 fn as_json(shared: &Shared, order: &Order, reason: Option<types::CloseReason>) -> Result<json::Order, Failure> {

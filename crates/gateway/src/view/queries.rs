@@ -195,13 +195,13 @@ impl View {
         locked(&self.closed).find(id, target)
     }
 
-    /// Commands before `before` with events of an account's stream, the newest first, as far back as the index reaches.
-    pub fn sequences(&self, id: AccountId, stream: PrivateStream, before: Sequence, limit: usize) -> Vec<Sequence> {
+    /// Commands before `before` with fills of an account, the newest first.
+    fn fill_sequences(&self, id: AccountId, before: Sequence, limit: usize) -> Vec<Sequence> {
         let Some(slot) = self.account_slot(id) else {
             return Vec::new();
         };
         let state = locked(&slot.state);
-        state.index.before(stream, before).take(limit).collect()
+        state.index.before(PrivateStream::Fills, before).take(limit).collect()
     }
 }
 
@@ -257,7 +257,7 @@ pub async fn fills_page(
     let position = view.position();
     let end = before.map_or(Sequence(u64::MAX >> 8), |before| before.position.sequence.next());
     // One more than asked for: the cursor's own command may have nothing left, and `more` needs a look behind.
-    let sequences = view.sequences(account, PrivateStream::Fills, end, limit.saturating_add(2));
+    let sequences = view.fill_sequences(account, end, limit.saturating_add(2));
     let mut items = Vec::new();
     for sequence in sequences {
         if items.len() > limit {

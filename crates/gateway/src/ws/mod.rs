@@ -45,11 +45,7 @@ const TICK: Duration = Duration::from_millis(500);
 
 const _: () = assert!(STREAM_OUTPUT_BYTES_MAX < OUTPUT_BYTES_MAX);
 
-/// Order entry, the account's own streams and market data in one session
-///
-/// Messages are JSON objects of the same parts as here; see the page on the WebSocket.
-#[utoipa::path(get, path = "/v1/ws", tag = "websocket", operation_id = "websocket",
-    responses((status = 101, description = "The session begins."), (status = "default", description = "An error.", body = wire::json::Problem)))]
+/// Takes a session on.
 pub(crate) async fn upgrade(
     State(shared): State<Arc<Shared>>,
     connection: Option<Extension<Connection>>,

@@ -28,11 +28,11 @@ async fn answers_say_what_is_left() {
     let node = node();
     let [key, _] = node.with_market().await;
     let first = node.get(&key, "/v1/balances").await;
-    assert_eq!(header(&first.headers, "ratelimit-policy"), "\"key\";q=10000;w=2");
-    assert_eq!(header(&first.headers, "ratelimit"), "\"key\";r=9999;t=1");
+    assert_eq!(header(&first.headers, "ratelimit-policy"), "\"key\";q=2000;w=2");
+    assert_eq!(header(&first.headers, "ratelimit"), "\"key\";r=1999;t=1");
     let limits = node.get(&key, "/v1/limits").await;
     assert_eq!(limits.body["rate_limits"][0]["name"], "key");
-    assert_eq!(limits.body["rate_limits"][0]["burst"], 10_000);
+    assert_eq!(limits.body["rate_limits"][0]["burst"], 2_000);
     assert_eq!(limits.body["request_window_ms"], "86400000");
     assert_eq!(limits.body["request_horizon"], "1789913600000000000");
     assert_eq!(limits.body["open_orders"], 0);

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::support::{Mode, Node, START, cluster, limit, node, node_with};
+use crate::support::{Node, START, cluster, limit, node, node_with};
 
 struct Served {
     address: std::net::SocketAddr,
@@ -175,50 +175,5 @@ async fn pipelined_requests_are_all_answered() {
             .matches(&format!("\"received_at\":\"{}\"", START.0))
             .count(),
         2
-    );
-}
-
-#[tokio::test]
-async fn a_panic_is_an_answer_of_unknown_outcome_and_the_connection_goes_on() {
-    let node = node();
-    let [key, _] = node.with_market().await;
-    let served = serve(&node).await;
-    let mut stream = TcpStream::connect(served.address).await.unwrap();
-    let request = order_request(&node, &key, "p-1");
-    node.core.set_mode(Mode::Panic);
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let answer = read_answer(&mut stream).await;
-    assert!(
-        answer.starts_with("HTTP/1.1 500") && answer.contains("\"outcome\":\"unknown\""),
-        "{answer}"
-    );
-    assert!(
-        !answer.contains("asked for it"),
-        "what happened inside stays inside: {answer}"
-    );
-    node.core.set_mode(Mode::Execute);
-    stream.write_all(request.as_bytes()).await.unwrap();
-    assert!(read_answer(&mut stream).await.starts_with("HTTP/1.1 201"));
-}
-
-#[tokio::test]
-async fn a_stop_waits_for_nobody_who_is_idle() {
-    let mut config = GatewayConfig::new(cluster());
-    config.drain_timeout = Duration::from_secs(3_600);
-    let node = node_with(config);
-    let served = serve(&node).await;
-    let fresh = TcpStream::connect(served.address).await.unwrap();
-    let mut used = TcpStream::connect(served.address).await.unwrap();
-    used.write_all(b"GET /v1/time HTTP/1.1\r\nhost: x\r\n\r\n")
-        .await
-        .unwrap();
-    assert!(read_answer(&mut used).await.starts_with("HTTP/1.1 200"));
-    served.stop.send(true).unwrap();
-    served.serving.await.unwrap();
-    assert_eq!(used.read(&mut [0; 8]).await.unwrap(), 0);
-    drop(fresh);
-    assert!(
-        TcpStream::connect(served.address).await.is_err(),
-        "nobody listens any more"
     );
 }

@@ -34,8 +34,6 @@ pub enum Mode {
     Mute,
     Busy,
     Refuse(NotAccepting),
-    /// Panics in the handler that calls it.
-    Panic,
 }
 
 /// A core that executes at once, and its log.
@@ -112,7 +110,6 @@ impl CoreHandle for TestCore {
             Mode::Execute => drop(sender.send(self.execute(&command))),
             Mode::Mute => drop(self.execute(&command)),
             Mode::Busy => return Err(SubmitError::Busy { retry_after_ms: 20 }),
-            Mode::Panic => panic!("the test asked for it"),
             Mode::Refuse(reason) => return Err(SubmitError::NotAccepting(reason)),
         }
         Ok(receiver)

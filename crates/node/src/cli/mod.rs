@@ -1,7 +1,19 @@
 //! The command line. Each command is a struct of arguments with a `run`; this file only lists them.
 
+mod commands;
+
+mod account;
+mod admin;
+mod connection;
+mod exit;
 mod lobster;
+mod market;
+mod names;
+mod order;
+mod sign;
 mod table;
+mod watch;
+mod when;
 
 mod demo;
 mod init;
@@ -13,6 +25,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use commands::ClientCommand;
+use connection::ConnectionArguments;
+
 /// A trading platform that a team can run itself. Without a command it runs the demo.
 #[derive(Debug, Parser)]
 #[command(name = "meridian", version, about)]
@@ -21,6 +36,8 @@ struct Arguments {
     command: Option<Command>,
     #[command(flatten)]
     demo: DemoArguments,
+    #[command(flatten)]
+    connection: ConnectionArguments,
 }
 
 /// What the program can be asked.
@@ -37,6 +54,8 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    #[command(flatten)]
+    Client(ClientCommand),
 }
 
 /// Arguments of `demo`.
@@ -75,11 +94,23 @@ pub enum ConfigCommand {
 
 /// Parses the command line, runs the command, and says what went wrong.
 pub fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // The default exit code of a wrong command line would read as a refusal by the exchange.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
     let result: anyhow::Result<()> = match arguments.command.unwrap_or(Command::Demo(arguments.demo)) {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Client(command) => commands::run(&arguments.connection, &command),
         Command::Config {
             command: ConfigCommand::PrintDefault,
         } => {
@@ -91,7 +122,7 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("meridian: {}", sentence(&error));
-            ExitCode::FAILURE
+            ExitCode::from(exit::code_of(&error))
         }
     }
 }

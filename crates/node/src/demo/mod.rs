@@ -2,6 +2,11 @@
 
 mod setup;
 
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::Context as _;
 use client::{Credentials, Secret};
 use serde::{Deserialize, Serialize};
 use types::{AccountId, ClusterId};
@@ -78,6 +83,18 @@ impl DemoFile {
             return Err(damaged("its keys are not those of a demo".to_owned()));
         }
         Ok(file)
+    }
+
+    /// Reads the keys of a demo's folder while a node may be using it; none if there is no such folder.
+    pub fn peek(folder: &Path) -> anyhow::Result<Option<Self>> {
+        let path = folder.join(FILE);
+        match fs::read_to_string(&path) {
+            Ok(text) => toml::from_str(&text)
+                .with_context(|| format!("understand {}", path.display()))
+                .map(Some),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+        }
     }
 
     /// Writes the keys for their owner alone.
