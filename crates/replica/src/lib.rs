@@ -19,6 +19,8 @@ mod log;
 mod protocol;
 pub mod recovery;
 mod replica;
+#[cfg(test)]
+mod tests;
 
 pub use applier::{Applied, Applier, LogEntry};
 pub use protocol::{Input, Now, Output, PeerMessage, Record, Refusal, StopReason, Ticket};

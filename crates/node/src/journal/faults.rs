@@ -1,6 +1,7 @@
 //! Faults of the disk that tests ask for.
 
 use std::io;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,12 +21,16 @@ impl Faults {
         self.sync.store(fail, Ordering::SeqCst);
     }
 
-    pub(super) fn write(&self) -> io::Result<()> {
+    /// Only a file that grows can fill the disk.
+    pub(super) fn write(&self, path: &Path) -> io::Result<()> {
+        if path.extension().is_none_or(|extension| extension != "tmp") {
+            return Ok(());
+        }
         self.write.lock().unwrap().map_or(Ok(()), |kind| Err(kind.into()))
     }
 
-    pub(super) fn sync(&self) -> io::Result<()> {
-        if self.sync.load(Ordering::SeqCst) {
+    pub(super) fn sync(&self, path: &Path) -> io::Result<()> {
+        if path.extension().is_some_and(|extension| extension == "journal") && self.sync.load(Ordering::SeqCst) {
             return Err(io::Error::other("input/output error"));
         }
         Ok(())

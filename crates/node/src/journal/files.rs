@@ -135,14 +135,18 @@ impl DiskFile {
 
     pub(super) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), DiskError> {
         #[cfg(test)]
-        self.faults.write().map_err(|error| self.failed("write", error))?;
+        self.faults
+            .write(&self.path)
+            .map_err(|error| self.failed("write", error))?;
         let written = self.file.write_all_at(bytes, offset);
         written.map_err(|error| self.failed("write", error))
     }
 
     pub(super) fn sync_data(&self) -> Result<(), DiskError> {
         #[cfg(test)]
-        self.faults.sync().map_err(|error| self.failed("sync", error))?;
+        self.faults
+            .sync(&self.path)
+            .map_err(|error| self.failed("sync", error))?;
         self.file.sync_data().map_err(|error| self.failed("sync", error))
     }
 
