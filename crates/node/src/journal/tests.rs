@@ -351,6 +351,9 @@ fn a_tail_that_is_cut_at_any_byte_loses_nothing_acknowledged() {
     for kept in 0..=usize::try_from(bytes).unwrap() {
         // The file ends there, or what follows was never written.
         for truncate in [true, false] {
+            if !truncate && kept % 8 != 0 {
+                continue;
+            }
             let bench = bench.copy();
             let mut cut = whole[..start + kept].to_vec();
             if !truncate {
