@@ -5,7 +5,7 @@
 //!  stop:   sockets, open requests ─> core drained ─> publisher drained, event log flushed ─> snapshots ─> lock
 //! ```
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -170,6 +170,10 @@ impl Node {
         };
         let publisher = spawn("publisher", move || publisher.run::<Exchange>())?;
 
+        let blocks = Arc::new(Blocks {
+            core: Arc::clone(&core),
+            reasons: Mutex::default(),
+        });
         let maker_status = Arc::new(MakerStatus::default());
         let maker = Maker {
             snapshots,
@@ -178,9 +182,9 @@ impl Node {
             journal_bytes: config.snapshots.journal_size.0,
             status: Arc::clone(&maker_status),
             diverged: {
-                let core = Arc::clone(&core);
+                let blocks = Arc::clone(&blocks);
                 Box::new(move |error| {
-                    core.block(Some(NotAccepting::StateDiverged));
+                    blocks.set(NotAccepting::StateDiverged, true);
                     keep_evidence(evidence.clone(), error);
                 })
             },
@@ -194,10 +198,10 @@ impl Node {
             config: config.disk.clone(),
             status: Arc::clone(&disk_status),
             changed: {
-                let (publisher, core) = (Arc::clone(&publisher_status), Arc::clone(&core));
+                let publisher = Arc::clone(&publisher_status);
                 Box::new(move |shortage| {
                     publisher.set_pressure(shortage != Shortage::None);
-                    core.block((shortage == Shortage::Refuse).then_some(NotAccepting::DiskFull));
+                    blocks.set(NotAccepting::DiskFull, shortage == Shortage::Refuse);
                 })
             },
         };
@@ -326,6 +330,23 @@ impl Node {
             folder: self.folder,
             end,
         }
+    }
+}
+
+/// Why the node itself lets the core take no commands; there may be several reasons at the same time.
+struct Blocks {
+    core: Arc<Core>,
+    reasons: Mutex<Vec<NotAccepting>>,
+}
+
+impl Blocks {
+    fn set(&self, reason: NotAccepting, holds: bool) {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        reasons.retain(|other| *other != reason);
+        if holds {
+            reasons.push(reason);
+        }
+        self.core.block(reasons.first().copied());
     }
 }
 

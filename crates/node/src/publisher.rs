@@ -138,6 +138,11 @@ impl<J: JournalSource> Publisher<J> {
             tracing::error!(%error, "the event log is behind until its disk works again");
         }
         (self.publish)(batch);
+        for event in &batch.events {
+            if let Event::RulesChanged(rules) = event {
+                self.writer.keep_at_least(rules.request_window_ns);
+            }
+        }
         let rejects = (0..batch.commands.len())
             .filter(|index| matches!(batch.events_of(*index).first(), Some(Event::Rejected { .. })))
             .count();

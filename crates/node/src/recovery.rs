@@ -42,6 +42,7 @@ pub(crate) fn recover(
     let recovered = core::recover(settings, machine, base, &mut |batch| refill.take(batch))?;
     refill.finish();
     let applied = recovered.applied().sequence;
+    events.keep_at_least(recovered.machine().rules().request_window_ns);
     settle::<Exchange, _>(events, applied, snapshots, &recovered.journal())?;
     tracing::info!(
         snapshot = base.sequence.0,

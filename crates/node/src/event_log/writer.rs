@@ -33,6 +33,8 @@ pub struct Writer {
     buffered: Vec<types::Timestamp>,
     /// The segment that they go to; none before the first append and after one is full.
     active: Option<Segment>,
+    /// For how long events are kept at least.
+    keep_ns: u64,
     /// True after a write failed: the disk part ends where it ended then, until a repair.
     broken: bool,
 }
@@ -51,6 +53,7 @@ impl Writer {
             ..State::default()
         };
         Ok(Self {
+            keep_ns: config.keep_ns,
             config,
             log: Arc::new(EventLog {
                 state: RwLock::new(state),
@@ -70,6 +73,12 @@ impl Writer {
     /// The sequence that would follow.
     pub fn next(&self) -> Sequence {
         self.log.read_state().end
+    }
+
+    /// Sees to it that events are kept for at least this long, in nanoseconds of the group's own time: for as long as a
+    /// request may be repeated, its first answer must be there.
+    pub fn keep_at_least(&mut self, nanoseconds: u64) {
+        self.keep_ns = self.config.keep_ns.max(nanoseconds);
     }
 
     /// True if the disk lacks what the memory still has, because a write failed.
@@ -282,7 +291,7 @@ impl Writer {
             };
             while bytes > bytes_max && state.segments.len() > 1 {
                 let oldest = &state.segments[0];
-                if !pressure && now.since_ns(oldest.newest_at) < self.config.keep_ns {
+                if !pressure && now.since_ns(oldest.newest_at) < self.keep_ns {
                     break;
                 }
                 bytes -= oldest.bytes;

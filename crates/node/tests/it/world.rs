@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use gateway::handle::{Applied, CoreHandle, History, SubmitError};
+use gateway::handle::{Applied, History, SubmitError};
 use node::assembly::{Node, Stopped};
 use node::config::{Config, Size};
 use node::data_folder::DataFolder;
