@@ -5,11 +5,12 @@
 //!  stop:   sockets, open requests ─> core drained ─> publisher drained, event log flushed ─> snapshots ─> lock
 //! ```
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use engine::Exchange;
 use gateway::handle::{CoreHandle, History, NotAccepting};
 use gateway::sealing::{SEALING_KEY_BYTES, SealingKey};
@@ -53,7 +54,7 @@ pub enum StartError {
          remove that file only when you know why",
         .0.display()
     )]
-    Diverged(std::path::PathBuf),
+    Diverged(PathBuf),
     /// The event log.
     #[error(transparent)]
     Events(#[from] EventLogWriteError),
@@ -82,16 +83,19 @@ pub struct Node {
     core_thread: JoinHandle<CoreEnd>,
     events: Arc<EventLog>,
     gateway: Gateway,
-    publisher: JoinHandle<()>,
-    publisher_status: Arc<PublisherStatus>,
-    maker: JoinHandle<()>,
-    maker_status: Arc<MakerStatus>,
-    disk_watch: JoinHandle<()>,
-    disk_status: Arc<DiskStatus>,
+    publisher: Worker<PublisherStatus>,
+    maker: Worker<MakerStatus>,
     /// Dropped to end the thread that makes snapshots.
     maker_requests: Sender<Sender<()>>,
+    disk: Worker<DiskStatus>,
     /// Dropped to end the thread that watches the disk.
     disk_stop: Sender<()>,
+}
+
+/// A thread, and where it tells how it is doing.
+struct Worker<S> {
+    thread: JoinHandle<()>,
+    status: Arc<S>,
 }
 
 /// A node that has stopped.
@@ -130,7 +134,6 @@ impl Node {
         let mut writer = Writer::open(event_log_config(&folder, identity, config))?;
         let settings = journal_settings(&folder, identity, config);
         let recovered = recover(&settings, &snapshots, &mut writer)?;
-        let journal = Arc::new(recovered.journal());
         let events = writer.log();
         let view = view_of(&recovered, &events)?;
 
@@ -152,61 +155,21 @@ impl Node {
             sealing,
         );
 
-        let publisher_status = Arc::new(PublisherStatus::default());
-        let publisher = {
-            let (gateway, handle) = (gateway.clone(), Arc::clone(&handle));
-            Publisher {
-                writer,
-                queue,
-                applied: Box::new(move || handle.status().last_applied),
-                snapshots: snapshots.clone(),
-                journal: Arc::clone(&journal),
-                publish: Box::new(move |batch| {
-                    // The gateway tells of a gap itself; the publisher leaves none.
-                    let _ = gateway.publish(batch);
-                }),
-                status: Arc::clone(&publisher_status),
-            }
-        };
-        let publisher = spawn("publisher", move || publisher.run::<Exchange>())?;
-
-        let blocks = Arc::new(Blocks {
+        let parts = Parts {
             core: Arc::clone(&core),
-            reasons: Mutex::default(),
-        });
-        let maker_status = Arc::new(MakerStatus::default());
-        let maker = Maker {
-            snapshots,
-            journal,
+            journal: Arc::new(core.journal().clone()),
             events: Arc::clone(&events),
-            journal_bytes: config.snapshots.journal_size.0,
-            status: Arc::clone(&maker_status),
-            diverged: {
-                let blocks = Arc::clone(&blocks);
-                Box::new(move |error| {
-                    blocks.set(NotAccepting::StateDiverged, true);
-                    keep_evidence(evidence.clone(), error);
-                })
-            },
+            snapshots,
+            blocks: Arc::new(Blocks {
+                core: Arc::clone(&core),
+                reasons: Mutex::default(),
+            }),
         };
+        let publisher = parts.start_publisher(writer, queue, &gateway)?;
         let (maker_requests, requests) = bounded(1);
-        let maker = spawn("snapshots", move || maker.run::<Exchange>(&requests))?;
-
-        let disk_status = Arc::new(DiskStatus::default());
-        let watch = DiskWatch {
-            path: folder.path().to_owned(),
-            config: config.disk.clone(),
-            status: Arc::clone(&disk_status),
-            changed: {
-                let publisher = Arc::clone(&publisher_status);
-                Box::new(move |shortage| {
-                    publisher.set_pressure(shortage != Shortage::None);
-                    blocks.set(NotAccepting::DiskFull, shortage == Shortage::Refuse);
-                })
-            },
-        };
+        let maker = parts.start_maker(config, evidence, requests)?;
         let (disk_stop, stopped) = bounded(0);
-        let disk_watch = spawn("disk", move || watch.run(&stopped))?;
+        let disk = parts.start_disk_watch(config, &folder, Arc::clone(&publisher.status), stopped)?;
         Ok(Self {
             folder,
             core,
@@ -214,12 +177,9 @@ impl Node {
             events,
             gateway,
             publisher,
-            publisher_status,
             maker,
-            maker_status,
-            disk_watch,
-            disk_status,
             maker_requests,
+            disk,
             disk_stop,
         })
     }
@@ -246,12 +206,12 @@ impl Node {
 
     /// How the publisher is doing.
     pub fn publisher_status(&self) -> &PublisherStatus {
-        &self.publisher_status
+        &self.publisher.status
     }
 
     /// How far the snapshots are.
     pub fn maker_status(&self) -> &MakerStatus {
-        &self.maker_status
+        &self.maker.status
     }
 
     /// Makes a snapshot now, if one is due, and waits for it. The node does so by itself too.
@@ -300,10 +260,10 @@ impl Node {
             core: Arc::clone(&core),
             events: self.events(),
             view: Arc::clone(&view),
-            publisher: Arc::clone(&self.publisher_status),
-            snapshots: Arc::clone(&self.maker_status),
+            publisher: Arc::clone(&self.publisher.status),
+            snapshots: Arc::clone(&self.maker.status),
             journal_bytes: Box::new(move || journal.closed_bytes_behind(Sequence(0))),
-            disk: Arc::clone(&self.disk_status),
+            disk: Arc::clone(&self.disk.status),
         });
         Operations {
             caught_up: {
@@ -320,16 +280,96 @@ impl Node {
         self.core.stop();
         let end = join("core", self.core_thread).unwrap_or(CoreEnd::PanickedElsewhere);
         // The last handle on the publisher's queue went with the core's thread.
-        join("publisher", self.publisher);
-        self.maker_status.stop();
+        join("publisher", self.publisher.thread);
+        self.maker.status.stop();
         drop((self.maker_requests, self.disk_stop));
-        join("snapshots", self.maker);
-        join("disk", self.disk_watch);
+        join("snapshots", self.maker.thread);
+        join("disk", self.disk.thread);
         tracing::info!(sequence = self.events.last().0, "stopped");
         Stopped {
             folder: self.folder,
             end,
         }
+    }
+}
+
+/// What the threads behind the core work with.
+struct Parts {
+    core: Arc<Core>,
+    journal: Arc<JournalHandle>,
+    events: Arc<EventLog>,
+    snapshots: SnapshotFolder,
+    blocks: Arc<Blocks>,
+}
+
+impl Parts {
+    fn start_publisher(
+        &self,
+        writer: Writer,
+        queue: Receiver<Arc<AppliedBatch>>,
+        gateway: &Gateway,
+    ) -> Result<Worker<PublisherStatus>, StartError> {
+        let status = Arc::new(PublisherStatus::default());
+        let (gateway, core) = (gateway.clone(), Arc::clone(&self.core));
+        let publisher = Publisher {
+            writer,
+            queue,
+            applied: Box::new(move || core.status().last_applied),
+            snapshots: self.snapshots.clone(),
+            journal: Arc::clone(&self.journal),
+            publish: Box::new(move |batch| {
+                // The gateway tells of a gap itself; the publisher leaves none.
+                let _ = gateway.publish(batch);
+            }),
+            status: Arc::clone(&status),
+        };
+        let thread = spawn("publisher", move || publisher.run::<Exchange>())?;
+        Ok(Worker { thread, status })
+    }
+
+    fn start_maker(
+        &self,
+        config: &Config,
+        evidence: PathBuf,
+        requests: Receiver<Sender<()>>,
+    ) -> Result<Worker<MakerStatus>, StartError> {
+        let status = Arc::new(MakerStatus::default());
+        let blocks = Arc::clone(&self.blocks);
+        let maker = Maker {
+            snapshots: self.snapshots.clone(),
+            journal: Arc::clone(&self.journal),
+            events: Arc::clone(&self.events),
+            journal_bytes: config.snapshots.journal_size.0,
+            status: Arc::clone(&status),
+            diverged: Box::new(move |error| {
+                blocks.set(NotAccepting::StateDiverged, true);
+                keep_evidence(evidence.clone(), error);
+            }),
+        };
+        let thread = spawn("snapshots", move || maker.run::<Exchange>(&requests))?;
+        Ok(Worker { thread, status })
+    }
+
+    fn start_disk_watch(
+        &self,
+        config: &Config,
+        folder: &DataFolder,
+        publisher: Arc<PublisherStatus>,
+        stop: Receiver<()>,
+    ) -> Result<Worker<DiskStatus>, StartError> {
+        let status = Arc::new(DiskStatus::default());
+        let blocks = Arc::clone(&self.blocks);
+        let watch = DiskWatch {
+            path: folder.path().to_owned(),
+            config: config.disk.clone(),
+            status: Arc::clone(&status),
+            changed: Box::new(move |shortage| {
+                publisher.set_pressure(shortage != Shortage::None);
+                blocks.set(NotAccepting::DiskFull, shortage == Shortage::Refuse);
+            }),
+        };
+        let thread = spawn("disk", move || watch.run(&stop))?;
+        Ok(Worker { thread, status })
     }
 }
 
