@@ -206,9 +206,8 @@ impl<B: Book> Exchange<B> {
         events: &mut Vec<Event>,
         execute: impl FnOnce(&mut Self, &Command, &mut Vec<Event>) -> Result<Outcome, RejectReason>,
     ) {
-        let mut admitted = match self.admit(command) {
-            Ok(admitted) => admitted,
-            Err(refusal) => return events.push(refusal),
+        let Some(mut admitted) = self.admit(command, events) else {
+            return;
         };
         let (outcome, reason) = match self
             .check_valid_until(command)
@@ -229,31 +228,45 @@ impl<B: Book> Exchange<B> {
         }
     }
 
-    /// Checks what must hold before a request may touch the memory, and looks there. The error is the answer.
-    fn admit(&mut self, command: &Command) -> Result<Admitted, Event> {
-        self.check_key(command).map_err(|reason| rejected(command, reason))?;
+    /// Checks what must hold before a request may touch the memory, and looks there. If there is none, it was answered.
+    fn admit(&mut self, command: &Command, events: &mut Vec<Event>) -> Option<Admitted> {
+        if let Err(reason) = self.check_key(command) {
+            events.push(rejected(command, reason));
+            return None;
+        }
         let request = self.memory.request(command.account, &command.request_id);
         let fingerprint = request::fingerprint(command);
         if let Some(entry) = self.memory.find(request) {
-            return Err(self.answer_again(command, entry, fingerprint));
+            events.push(self.answer_again(command, entry, fingerprint));
+            return None;
         }
         if self.orders.find_outlived(client_order(request)).is_some() {
-            return Err(rejected(command, RejectReason::RequestIdReused));
+            events.push(rejected(command, RejectReason::RequestIdReused));
+            return None;
         }
-        // Old entries go two for each new one, so that a burst is forgotten as fast as it came.
+        if !self.make_room(command) {
+            events.push(rejected(command, RejectReason::RequestMemoryFull));
+            return None;
+        }
+        Some(Admitted { request, fingerprint })
+    }
+
+    /// Drops entries whose window is over: two for each new one, so that a burst is forgotten as fast as it came, and more
+    /// if that makes room.
+    fn make_room(&mut self, command: &Command) -> bool {
         for _ in 0..2 {
             self.drop_expired();
         }
         let urgency = request::urgency(&command.action);
-        // A cancel may burn its target's id besides.
         let mut drops = 0;
+        // A cancel may burn its target's id besides, which makes two entries.
         while !self.memory.has_room(urgency, 2) {
             if drops == DROPS_FOR_ROOM_MAX || !self.drop_expired() {
-                return Err(rejected(command, RejectReason::RequestMemoryFull));
+                return false;
             }
             drops += 1;
         }
-        Ok(Admitted { request, fingerprint })
+        true
     }
 
     fn check_key(&self, command: &Command) -> Result<(), RejectReason> {
@@ -408,20 +421,20 @@ impl<B: Book> Exchange<B> {
     /// The open order of this id.
     pub fn order(&self, order_id: OrderId) -> Option<Order> {
         let slot = self.orders.find(order_id)?;
-        Some(self.orders.get(slot).to_order(OrderStatus::Open))
+        Some(self.orders.get(slot).as_order(OrderStatus::Open))
     }
 
     /// The open order that the account calls so.
     pub fn order_by_client_order_id(&self, account: AccountId, client_order_id: &RequestId) -> Option<Order> {
         let slot = self.find_client_order(account, client_order_id).ok()?;
-        Some(self.orders.get(slot).to_order(OrderStatus::Open))
+        Some(self.orders.get(slot).as_order(OrderStatus::Open))
     }
 
     /// The account's open orders in the order of placing.
     pub fn open_orders(&self, account: AccountId) -> impl Iterator<Item = Order> + '_ {
         let slots = self.accounts.get(account).map(|record| self.orders.of_account(record));
         let slots = slots.into_iter().flatten();
-        slots.map(|slot| self.orders.get(slot).to_order(OrderStatus::Open))
+        slots.map(|slot| self.orders.get(slot).as_order(OrderStatus::Open))
     }
 
     /// How many orders are open in all.

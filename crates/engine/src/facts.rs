@@ -34,7 +34,7 @@ impl<B: Book> Exchange<B> {
         for listing in &self.instruments {
             for side in [Side::Buy, Side::Sell] {
                 let orders = listing.book.orders(side);
-                let orders = orders.map(|(_, resting)| self.orders.get(resting.key.0).to_order(OrderStatus::Open));
+                let orders = orders.map(|(_, resting)| self.orders.get(resting.key.0).as_order(OrderStatus::Open));
                 events.extend(orders.map(Event::OrderPlaced));
             }
         }

@@ -93,7 +93,7 @@ impl OrderRecord {
     }
 
     /// The order as others see it.
-    pub(crate) fn to_order(&self, status: OrderStatus) -> Order {
+    pub(crate) fn as_order(&self, status: OrderStatus) -> Order {
         Order {
             order_id: self.order_id,
             account: self.account,
@@ -178,7 +178,7 @@ impl OrderRecord {
 
     pub(crate) fn to_snapshot(self) -> OrderSnapshot {
         OrderSnapshot {
-            order: self.to_order(OrderStatus::Open),
+            order: self.as_order(OrderStatus::Open),
             taken_notional: self.taken_notional,
             hold: self.hold,
             priority: self.priority,

@@ -37,7 +37,7 @@ impl<B: Book> Exchange<B> {
         let (base, quote) = (info.base, info.quote);
         taker.base = self.ledger.open(command.account, base);
         taker.quote = self.ledger.open(command.account, quote);
-        events.push(Event::OrderPlaced(taker.to_order(OrderStatus::Open)));
+        events.push(Event::OrderPlaced(taker.as_order(OrderStatus::Open)));
         let stopped = self.match_taker(&mut taker, events);
         if taker.remaining() == 0 {
             return Ok(Outcome::Placed);
@@ -305,7 +305,7 @@ pub(crate) fn end_of_rest(taker: &OrderRecord, stopped: Stopped) -> Option<types
 /// The event of an order's end.
 pub(crate) fn closed(record: &OrderRecord, status: OrderStatus, reason: types::CloseReason) -> Event {
     Event::OrderClosed {
-        order: record.to_order(status),
+        order: record.as_order(status),
         reason,
         cancelled_quantity: Quantity(record.remaining()),
     }

@@ -109,7 +109,7 @@ impl<B: Book> Exchange<B> {
 fn replaced(before: &OrderRecord, after: &OrderRecord, priority_kept: bool) -> Event {
     let old_price: Price = before.price;
     Event::OrderReplaced {
-        order: after.to_order(OrderStatus::Open),
+        order: after.as_order(OrderStatus::Open),
         priority_kept,
         old_price,
         old_remaining: Quantity(before.remaining()),

@@ -322,19 +322,28 @@ fn check_events(events: &[Event], command: &Command) {
     let Some(first) = events.first() else {
         panic!("no answer to {command:?}");
     };
-    let answers = match (&command.action, first) {
-        (_, Event::Rejected { .. } | Event::Repeated { .. }) => true,
-        (Action::Place(_), Event::OrderPlaced(_)) => true,
-        (Action::Replace(_), Event::OrderReplaced { .. }) => true,
-        (Action::Cancel(_), Event::OrderClosed { .. } | Event::ClientOrderIdBurnt { .. }) => true,
-        (Action::CancelAll(_) | Action::CancelAllFor { .. }, Event::AllCancelled { .. }) => true,
-        (Action::CancelAfter(_), Event::CancelAfterSet { .. }) => true,
-        (Action::Deposit(_) | Action::Withdraw(_), Event::BalanceChanged { .. }) => true,
-        (Action::SetInstrumentRules { .. } | Action::SetInstrumentStatus { .. }, Event::InstrumentChanged(_)) => true,
-        (Action::SetAccountStatus { .. }, Event::AccountChanged(_)) => true,
-        (Action::SetRules(_), Event::RulesChanged(_)) => true,
-        _ => false,
-    };
+    let answers = matches!(
+        (&command.action, first),
+        (_, Event::Rejected { .. } | Event::Repeated { .. })
+            | (Action::Place(_), Event::OrderPlaced(_))
+            | (Action::Replace(_), Event::OrderReplaced { .. })
+            | (
+                Action::Cancel(_),
+                Event::OrderClosed { .. } | Event::ClientOrderIdBurnt { .. }
+            )
+            | (
+                Action::CancelAll(_) | Action::CancelAllFor { .. },
+                Event::AllCancelled { .. }
+            )
+            | (Action::CancelAfter(_), Event::CancelAfterSet { .. })
+            | (Action::Deposit(_) | Action::Withdraw(_), Event::BalanceChanged { .. })
+            | (
+                Action::SetInstrumentRules { .. } | Action::SetInstrumentStatus { .. },
+                Event::InstrumentChanged(_)
+            )
+            | (Action::SetAccountStatus { .. }, Event::AccountChanged(_))
+            | (Action::SetRules(_), Event::RulesChanged(_))
+    );
     assert!(answers, "the answer comes first: {command:?} {events:?}");
     let mut indexes = 0;
     let mut balances = std::collections::BTreeSet::new();
