@@ -3,6 +3,7 @@
 use types::{Account, AccountId, AccountStatus, Timestamp};
 
 use crate::hash::{self, Kind, Sum};
+use crate::prefetch::prefetch;
 
 /// No order.
 pub(crate) const NIL: u32 = u32::MAX;
@@ -61,6 +62,12 @@ impl Accounts {
 
     pub(crate) fn get(&self, account: AccountId) -> Option<&AccountRecord> {
         self.records.get(account.0 as usize)
+    }
+
+    /// Asks for the memory of an account's record.
+    #[inline]
+    pub(crate) fn prefetch(&self, account: AccountId) {
+        prefetch(&self.records, account.0 as usize);
     }
 
     /// The record of an account that is there. Status and deadline are changed through the setters, which keep the hash.

@@ -27,6 +27,7 @@ use types::{
 };
 
 use crate::accounts::Accounts;
+use crate::ahead::Upcoming;
 use crate::book::{Book, FastBook};
 use crate::deadlines::Deadlines;
 use crate::hash::{self, Kind, Mixer, Sum};
@@ -60,6 +61,8 @@ pub struct Exchange<B: Book = FastBook> {
     pub(crate) deadlines: Deadlines,
     /// The hashes of rules, assets and instruments.
     pub(crate) sum: Sum,
+    /// The commands that come next: no state, but hints.
+    pub(crate) upcoming: Upcoming,
     /// Events of the running command that come after its own.
     pub(crate) late: Vec<Event>,
 }
@@ -87,6 +90,7 @@ impl<B: Book> Default for Exchange<B> {
             orders: Orders::default(),
             deadlines: Deadlines::default(),
             sum: Sum::default(),
+            upcoming: Upcoming::default(),
             late: Vec::new(),
         };
         exchange.sum.add(rules_item(&exchange.rules));
@@ -110,6 +114,10 @@ impl<B: Book> StateMachine for Exchange<B> {
             self.sweep(events);
         }
         self.ledger.settle(events);
+    }
+
+    fn prepare(&mut self, command: &Command) {
+        self.look_ahead(command);
     }
 
     fn apply_quarantined(
@@ -221,6 +229,7 @@ impl<B: Book> Exchange<B> {
         };
         if matches!(command.action, Action::CreateKey(_)) {
             // The first operator key gives the memory's hash its key.
+            self.upcoming.clear();
             admitted.request = self.memory.request(command.account, &command.request_id);
         }
         if reason.is_none_or(RejectReason::uses_request_id) {
@@ -234,7 +243,8 @@ impl<B: Book> Exchange<B> {
             events.push(rejected(command, reason));
             return None;
         }
-        let request = self.memory.request(command.account, &command.request_id);
+        let told_before = self.upcoming.take(command.account, &command.request_id);
+        let request = told_before.unwrap_or_else(|| self.memory.request(command.account, &command.request_id));
         let fingerprint = request::fingerprint(command);
         if let Some(entry) = self.memory.find(request) {
             events.push(self.answer_again(command, entry, fingerprint));

@@ -4,6 +4,8 @@
 //! belongs, so neither growing nor removing has to look at the owner's entries. Linear probing, and removal shifts back
 //! what follows, so there are no tombstones and the cost doesn't creep up with age. The owner compares full keys.
 
+use crate::prefetch::prefetch;
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct FlatIndex {
@@ -55,6 +57,18 @@ impl FlatIndex {
             }
             at = (at + 1) & self.mask;
         }
+    }
+
+    /// Asks for the memory of the slots of this hash.
+    #[inline]
+    pub(crate) fn prefetch(&self, hash: u32) {
+        prefetch(&self.slots, hash as usize & self.mask);
+    }
+
+    /// The place of the first entry of this hash, without a look at the entry: nearly always the right one.
+    #[inline]
+    pub(crate) fn peek(&self, hash: u32) -> Option<u32> {
+        self.find(hash, |_| true)
     }
 
     /// Adds an entry that is not there yet.

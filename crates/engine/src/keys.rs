@@ -4,6 +4,7 @@ use types::limits::SEALED_SECRET_BYTES_MAX;
 use types::{AccountId, Key, KeyId, KeyMaterial, RejectReason, Scopes};
 
 use crate::hash::{Kind, Mixer, Sum};
+use crate::prefetch::prefetch;
 
 /// All keys ever made; a revoked one is kept, so that its id is never reused.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +37,12 @@ impl Keys {
             return Err(RejectReason::KeyScopeMissing);
         }
         Ok(())
+    }
+
+    /// Asks for the memory of a key's rights.
+    #[inline]
+    pub(crate) fn prefetch(&self, key: KeyId) {
+        prefetch(&self.rights, place(key).unwrap_or(0));
     }
 
     /// True if an operator's key is there and not revoked.

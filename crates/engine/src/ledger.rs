@@ -9,6 +9,7 @@ use types::{AccountId, Amount, AssetId, Balance, BalanceReason, Event};
 
 use crate::flat_index::FlatIndex;
 use crate::hash::{self, Kind, Sum};
+use crate::prefetch::prefetch;
 
 /// The number of a balance's cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +69,24 @@ impl Ledger {
             cell.account == account && cell.asset == asset
         };
         self.index.find(cell_hash(account, asset), is_it).map(Cell)
+    }
+
+    /// Asks for the memory by which a balance is found.
+    #[inline]
+    pub(crate) fn prefetch_index(&self, account: AccountId, asset: AssetId) {
+        self.index.prefetch(cell_hash(account, asset));
+    }
+
+    /// What is probably the balance's cell.
+    #[inline]
+    pub(crate) fn peek(&self, account: AccountId, asset: AssetId) -> Option<Cell> {
+        self.index.peek(cell_hash(account, asset)).map(Cell)
+    }
+
+    /// Asks for the memory of a cell.
+    #[inline]
+    pub(crate) fn prefetch(&self, cell: Cell) {
+        prefetch(&self.cells, cell.0 as usize);
     }
 
     /// The cell of a balance, made if there is none.

@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock, no floats, and no iteration in an order that could differ between two nodes.
 
 mod accounts;
+mod ahead;
 pub mod book;
 mod cancelling;
 mod deadlines;

@@ -24,6 +24,7 @@ use types::{AccountId, Epoch, KeyMaterial, RejectReason, RequestId, Sequence, Ti
 
 use crate::flat_index::FlatIndex;
 use crate::hash::{self, Kind, Sum};
+use crate::prefetch::prefetch;
 
 /// Who is asked to give way first when room is short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -180,6 +181,26 @@ impl RequestMemory {
             .map(|place| self.ring.get(place))
     }
 
+    /// Asks for the memory by which a request is found.
+    #[inline]
+    pub(crate) fn prefetch_index(&self, request: [u64; 2]) {
+        self.index.prefetch(request[0] as u32);
+    }
+
+    /// Asks for the memory of what is probably the request's entry.
+    #[inline]
+    pub(crate) fn prefetch_entry(&self, request: [u64; 2]) {
+        if let Some(place) = self.index.peek(request[0] as u32) {
+            self.ring.prefetch(place);
+        }
+    }
+
+    /// What is probably the request's entry.
+    #[inline]
+    pub(crate) fn peek(&self, request: [u64; 2]) -> Option<&Entry> {
+        self.index.peek(request[0] as u32).map(|place| self.ring.get(place))
+    }
+
     /// The entry of the command of this sequence, if it is remembered.
     pub(crate) fn find_sequence(&self, sequence: Sequence) -> Option<&Entry> {
         let (mut low, mut high) = (0, self.ring.len());
@@ -332,6 +353,14 @@ impl Ring {
     fn get(&self, place: u32) -> &Entry {
         let offset = (u64::from(place).wrapping_sub(self.base) & PLACE_MASK) as usize;
         &self.chunks[offset / CHUNK][offset % CHUNK]
+    }
+
+    #[inline]
+    fn prefetch(&self, place: u32) {
+        let offset = (u64::from(place).wrapping_sub(self.base) & PLACE_MASK) as usize;
+        if let Some(chunk) = self.chunks.get(offset / CHUNK) {
+            prefetch(chunk, offset % CHUNK);
+        }
     }
 
     fn nth(&self, index: usize) -> &Entry {

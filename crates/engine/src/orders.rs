@@ -17,6 +17,7 @@ use crate::fees::Rates;
 use crate::flat_index::FlatIndex;
 use crate::hash::{self, Kind, Mixer, Sum};
 use crate::ledger::Cell;
+use crate::prefetch::{prefetch, prefetch_all};
 
 /// An open order, or one that is being matched. What changes at a fill comes first.
 #[derive(Clone, Copy, Debug)]
@@ -248,6 +249,57 @@ impl Orders {
     pub(crate) fn find_sequence(&self, sequence: Sequence) -> Option<u32> {
         let is_it = |slot: u32| self.records[slot as usize].order_id.0.sequence == sequence;
         self.by_sequence.find(sequence_hash(sequence), is_it)
+    }
+
+    /// Asks for the memory by which an order is found.
+    #[inline]
+    pub(crate) fn prefetch_index(&self, sequence: Sequence) {
+        self.by_sequence.prefetch(sequence_hash(sequence));
+    }
+
+    /// Asks for the memory of what is probably this order, and tells its slot.
+    #[inline]
+    pub(crate) fn prefetch(&self, sequence: Sequence) -> Option<u32> {
+        let slot = self.by_sequence.peek(sequence_hash(sequence))?;
+        self.prefetch_record(slot);
+        self.prefetch_link(slot);
+        Some(slot)
+    }
+
+    /// Asks for the memory of a slot's record.
+    #[inline]
+    pub(crate) fn prefetch_record(&self, slot: u32) {
+        prefetch_all(&self.records, slot as usize);
+    }
+
+    /// Asks for the memory of a slot's neighbours in its account's chain, which must have been read from its link.
+    #[inline]
+    pub(crate) fn prefetch_neighbours(&self, slot: u32) {
+        if let Some(link) = self.links.get(slot as usize) {
+            self.prefetch_link(link.before);
+            self.prefetch_link(link.after);
+        }
+    }
+
+    /// Asks for the memory of a slot's place in the chain.
+    #[inline]
+    pub(crate) fn prefetch_link(&self, slot: u32) {
+        prefetch(&self.links, slot as usize);
+    }
+
+    /// Asks for the memory of a slot that is soon taken.
+    #[inline]
+    pub(crate) fn prefetch_free(&self) {
+        if let Some(slot) = self.free.iter().rev().nth(3) {
+            self.prefetch_record(*slot);
+            self.prefetch_link(*slot);
+        }
+    }
+
+    /// The record of a slot that may be gone.
+    #[inline]
+    pub(crate) fn peek(&self, slot: u32) -> Option<&OrderRecord> {
+        self.records.get(slot as usize)
     }
 
     /// The open order whose client order id the memory of requests has forgotten.

@@ -20,6 +20,19 @@ pub fn prefetch<T>(items: &[T], index: usize) {
     let _ = item;
 }
 
+/// Asks for all of the item of this index, which is larger than a line of the cache.
+#[inline(always)]
+pub(crate) fn prefetch_all<T>(items: &[T], index: usize) {
+    const LINE: usize = 64;
+    let Some(item) = items.get(index) else { return };
+    let first = std::ptr::from_ref(item).cast::<std::mem::MaybeUninit<u8>>();
+    // SAFETY: these are the bytes of one item, as possibly uninitialised ones, and only their addresses are used.
+    let bytes = unsafe { std::slice::from_raw_parts(first, size_of::<T>()) };
+    for line in 0..size_of::<T>().div_ceil(LINE) {
+        prefetch(bytes, line * LINE);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::prefetch;

@@ -23,6 +23,15 @@ pub trait StateMachine {
         events: &mut Vec<Self::Event>,
     );
 
+    /// Tells of a command that will be applied soon, after those that were told of before: time to fetch memory. A hint
+    /// without effect on the state; to be given about [`Self::PREPARED_COMMANDS`] commands ahead.
+    fn prepare(&mut self, command: &Self::Command) {
+        let _ = command;
+    }
+
+    /// How many commands ahead of `apply` a `prepare` is of most use.
+    const PREPARED_COMMANDS: usize = 12;
+
     /// Takes the place of `apply` for a command that the operator quarantined: a reject, with the same effect on the
     /// memory of requests as any other.
     fn apply_quarantined(
