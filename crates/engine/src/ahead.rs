@@ -17,7 +17,7 @@
 
 use types::{AccountId, Action, Command, NewOrder, OrderTarget, RequestId, Sequence};
 
-use crate::book::{Book, crosses};
+use crate::book::{Ahead, Book, crosses};
 use crate::exchange::Exchange;
 use crate::ledger::Cell;
 
@@ -55,6 +55,7 @@ enum Step {
     EntryOrder([u64; 2]),
     Order(Sequence),
     OrderOf(u32),
+    Neighbours(u32),
 }
 
 impl Upcoming {
@@ -108,6 +109,7 @@ impl<B: Book> Exchange<B> {
                 if let Some(listing) = self.instruments.get(order.instrument.0 as usize) {
                     self.ledger.prefetch_index(account, listing.info.base);
                     self.ledger.prefetch_index(account, listing.info.quote);
+                    listing.book.prefetch_price(order.side, order.price, Ahead::Far);
                     Step::Balances(*order)
                 } else {
                     Step::Done
@@ -171,6 +173,17 @@ impl<B: Book> Exchange<B> {
                 if let Some(order) = self.orders.peek(slot) {
                     self.ledger.prefetch(order.held_cell());
                     self.orders.prefetch_neighbours(slot);
+                    self.instruments[order.instrument.0 as usize]
+                        .book
+                        .prefetch_order(order.handle, Ahead::Far);
+                }
+                Step::Neighbours(slot)
+            }
+            Step::Neighbours(slot) => {
+                if let Some(order) = self.orders.peek(slot) {
+                    self.instruments[order.instrument.0 as usize]
+                        .book
+                        .prefetch_order(order.handle, Ahead::Near);
                 }
                 Step::Done
             }
@@ -186,6 +199,7 @@ impl<B: Book> Exchange<B> {
         if let Some(record) = self.accounts.get(account) {
             self.orders.prefetch_link(record.last);
         }
+        listing.book.prefetch_price(order.side, order.price, Ahead::Near);
         let makers = order.side.opposite();
         match listing.book.best(makers) {
             Some(maker) if crosses(makers, maker.price, order.price) => {

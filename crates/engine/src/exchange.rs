@@ -63,6 +63,7 @@ pub struct Exchange<B: Book = FastBook> {
     pub(crate) sum: Sum,
     /// The commands that come next: no state, but hints.
     pub(crate) upcoming: Upcoming,
+    pub(crate) known_request: Option<[u64; 2]>,
     /// Events of the running command that come after its own.
     pub(crate) late: Vec<Event>,
 }
@@ -91,6 +92,7 @@ impl<B: Book> Default for Exchange<B> {
             deadlines: Deadlines::default(),
             sum: Sum::default(),
             upcoming: Upcoming::default(),
+            known_request: None,
             late: Vec::new(),
         };
         exchange.sum.add(rules_item(&exchange.rules));
@@ -104,7 +106,7 @@ impl<B: Book> StateMachine for Exchange<B> {
     type Snapshot = Snapshot;
 
     fn apply(&mut self, position: Position, sequenced_at: Timestamp, command: &Command, events: &mut Vec<Event>) {
-        self.begin(position, sequenced_at);
+        self.begin(position, sequenced_at, command);
         match command.action {
             Action::Clock => events.push(Event::ClockAdvanced),
             _ => self.answer(command, events, Self::execute),
@@ -127,7 +129,7 @@ impl<B: Book> StateMachine for Exchange<B> {
         command: &Command,
         events: &mut Vec<Event>,
     ) {
-        self.begin(position, sequenced_at);
+        self.begin(position, sequenced_at, command);
         match command.action {
             Action::Clock => events.push(rejected(command, RejectReason::Quarantined)),
             _ => self.answer(command, events, |_, _, _| Err(RejectReason::Quarantined)),
@@ -195,7 +197,7 @@ impl<B: Book> StateMachine for Exchange<B> {
 }
 
 impl<B: Book> Exchange<B> {
-    fn begin(&mut self, position: Position, sequenced_at: Timestamp) {
+    fn begin(&mut self, position: Position, sequenced_at: Timestamp, command: &Command) {
         assert!(
             position.sequence > self.position.sequence && position.epoch >= self.position.epoch,
             "positions only grow: {position} after {}",
@@ -205,6 +207,7 @@ impl<B: Book> Exchange<B> {
         self.position = position;
         self.now = sequenced_at;
         self.overdue = self.deadlines.next() <= sequenced_at;
+        self.known_request = self.upcoming.take(command.account, &command.request_id);
     }
 
     /// Admits, executes and remembers. `execute` appends its events only once it can't be refused any more.
@@ -243,8 +246,8 @@ impl<B: Book> Exchange<B> {
             events.push(rejected(command, reason));
             return None;
         }
-        let told_before = self.upcoming.take(command.account, &command.request_id);
-        let request = told_before.unwrap_or_else(|| self.memory.request(command.account, &command.request_id));
+        let known = self.known_request;
+        let request = known.unwrap_or_else(|| self.memory.request(command.account, &command.request_id));
         let fingerprint = request::fingerprint(command);
         if let Some(entry) = self.memory.find(request) {
             events.push(self.answer_again(command, entry, fingerprint));
@@ -264,7 +267,8 @@ impl<B: Book> Exchange<B> {
     /// Drops entries whose window is over: two for each new one, so that a burst is forgotten as fast as it came, and more
     /// if that makes room.
     fn make_room(&mut self, command: &Command) -> bool {
-        for _ in 0..2 {
+        if self.memory.has_expired(self.now) {
+            self.drop_expired();
             self.drop_expired();
         }
         let urgency = request::urgency(&command.action);

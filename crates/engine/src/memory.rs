@@ -76,6 +76,8 @@ pub(crate) struct RequestMemory {
     /// Entries made up to this time were promised this longer window.
     promised: (Timestamp, u64),
     hash_key: (u64, u64),
+    /// When the window of the oldest entry ends.
+    first_ends: Timestamp,
     sum: Sum,
 }
 
@@ -105,6 +107,7 @@ impl RequestMemory {
             window_ns,
             promised: (Timestamp(0), 0),
             hash_key: (0x6d65_7269_6469_616e, 0x7265_7175_6573_7473),
+            first_ends: Timestamp::FAR_FUTURE,
             sum: Sum::default(),
         }
     }
@@ -154,6 +157,7 @@ impl RequestMemory {
             self.promised = (now, self.promised.1.max(self.window_ns));
         }
         self.window_ns = window_ns;
+        self.find_end_of_first();
         let (capacity, slots) = shape(bytes_max);
         self.capacity = capacity;
         if slots != self.index.slots() && self.len() * 4 <= slots * 3 {
@@ -232,21 +236,34 @@ impl RequestMemory {
         self.len() + count <= limit
     }
 
+    /// True if the oldest entry is older than its window.
+    #[inline]
+    pub(crate) fn has_expired(&self, now: Timestamp) -> bool {
+        now > self.first_ends
+    }
+
     /// Drops the oldest entry if it is older than its window.
     #[inline]
     pub(crate) fn drop_expired(&mut self, now: Timestamp) -> Option<Entry> {
-        let entry = self.ring.first()?;
-        let mut window_ns = self.window_ns;
-        if entry.sequenced_at <= self.promised.0 {
-            window_ns = window_ns.max(self.promised.1);
-        }
-        if now.since_ns(entry.sequenced_at) <= window_ns {
+        if !self.has_expired(now) {
             return None;
         }
         let (place, entry) = self.ring.pop().expect("there is a first one");
         self.index.remove(entry.request[0] as u32, place);
         self.sum.remove(entry.item());
+        self.find_end_of_first();
         Some(entry)
+    }
+
+    /// Works out when the window of the oldest entry ends.
+    fn find_end_of_first(&mut self) {
+        self.first_ends = match self.ring.first() {
+            None => Timestamp::FAR_FUTURE,
+            Some(entry) if entry.sequenced_at <= self.promised.0 => {
+                entry.sequenced_at.plus_ns(self.window_ns.max(self.promised.1))
+            }
+            Some(entry) => entry.sequenced_at.plus_ns(self.window_ns),
+        };
     }
 
     /// Adds an entry for a request that is not remembered.
@@ -255,6 +272,9 @@ impl RequestMemory {
         self.sum.add(entry.item());
         let place = self.ring.push(entry);
         self.index.insert(entry.request[0] as u32, place);
+        if self.ring.len() == 1 {
+            self.find_end_of_first();
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -369,10 +369,10 @@ impl Orders {
         account: &mut AccountRecord,
         client_order: impl FnOnce(&OrderRecord) -> u128,
     ) {
-        let record = self.records[slot as usize];
+        let record = &self.records[slot as usize];
         self.sum.remove(record.item());
         if record.outlived {
-            self.outlived.remove(&client_order(&record));
+            self.outlived.remove(&client_order(record));
         }
         let Link { before, after } = self.links[slot as usize];
         match before {
@@ -384,7 +384,8 @@ impl Orders {
             after => self.links[after as usize].before = before,
         }
         account.open_orders -= 1;
-        self.by_sequence.remove(sequence_hash(record.order_id.0.sequence), slot);
+        let sequence = record.order_id.0.sequence;
+        self.by_sequence.remove(sequence_hash(sequence), slot);
         self.free.push(slot);
     }
 

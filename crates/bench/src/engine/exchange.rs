@@ -13,7 +13,7 @@ use crate::clock::{Taken, measure};
 use crate::random::Random;
 
 /// Commands of one batch.
-const BATCH: usize = 1_024;
+const BATCH: usize = 256;
 /// The price around which the flow trades, in ticks.
 const MIDDLE: i64 = 50_000;
 
