@@ -6,6 +6,10 @@ mod random;
 
 use clap::{Parser, Subcommand};
 
+/// As in the program `meridian` itself.
+#[global_allocator]
+static ALLOCATOR: pages::HugePages = pages::HugePages;
+
 /// Measures Meridian.
 #[derive(Parser)]
 #[command(name = "meridian-bench", version)]

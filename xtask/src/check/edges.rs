@@ -26,10 +26,11 @@ const ALLOWED: &[Allowed] = &[
     allowed("client", &["types", "wire"], &[]),
     allowed(
         "node",
-        &["types", "engine", "wire", "replica", "gateway", "client"],
+        &["types", "engine", "wire", "replica", "gateway", "client", "pages"],
         &["powerloss", "faults"],
     ),
-    allowed("bench", &["types", "wire", "client", "engine"], &[]),
+    allowed("pages", &[], &[]),
+    allowed("bench", &["types", "wire", "client", "engine", "pages"], &[]),
     allowed("powerloss", &[], &[]),
     allowed("faults", &["types", "wire", "client", "powerloss"], &[]),
     allowed("fuzzing", &["types", "wire", "gateway"], &[]),

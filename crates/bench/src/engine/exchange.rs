@@ -5,10 +5,13 @@
 
 use std::collections::HashMap;
 
+use anyhow::ensure;
 use engine::Exchange;
-use engine::book::Book;
+use engine::book::{Book, FastBook, PlainBook};
 use types::*;
 
+use super::EngineArguments;
+use super::book::{Row, Which};
 use crate::clock::{Taken, measure};
 use crate::random::Random;
 
@@ -72,58 +75,63 @@ pub const SHAPES: [Shape; 3] = [
     },
 ];
 
-/// What a measurement found.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Found {
-    /// How long the commands took in sum.
-    pub taken: Taken,
-    /// How many commands were measured,
-    pub commands: u64,
-    /// how many of them were refused,
-    pub rejected: u64,
-    /// and how many fills there were.
-    pub trades: u64,
-    /// How many orders were open at the end.
-    pub open_orders: usize,
-    /// How many requests were remembered at the end.
-    pub remembered: usize,
-    /// The hash of the state at the end, the same for both books.
-    pub state_hash: u64,
+/// Measures every shape that was asked for.
+pub fn measure_all(arguments: &EngineArguments) -> anyhow::Result<Vec<Row>> {
+    let wanted = arguments.shape.as_deref().unwrap_or("");
+    let mut rows = Vec::new();
+    for shape in SHAPES.iter().filter(|shape| shape.name.contains(wanted)) {
+        let mut of_shape = Vec::new();
+        for book in [Which::Plain, Which::FastBatched] {
+            if arguments.book.is_none_or(|only| only == book) {
+                of_shape.push(match book {
+                    Which::Plain => measure_shape::<PlainBook>(arguments, shape, book),
+                    Which::Fast | Which::FastBatched => measure_shape::<FastBook>(arguments, shape, book),
+                });
+            }
+        }
+        let same = of_shape.iter().all(|row| row.checksum == of_shape[0].checksum);
+        ensure!(same, "the books differ on {}", shape.name);
+        rows.extend(of_shape);
+    }
+    Ok(rows)
 }
 
-/// Measures this many commands of a shape.
-pub fn run<B: Book>(shape: &Shape, commands: u64, seed: u64) -> Found {
-    let mut market = Market::<B>::new(shape, seed);
-    market.fill_up();
-    let mut found = Found::default();
-    while found.commands < commands {
-        market.make_batch();
-        let first = market.sequence + 1;
-        let (exchange, events, batch, now) = (&mut market.exchange, &mut market.events, &market.batch, market.now);
-        let ((), taken) = measure(|| {
-            let mut coming = batch.iter();
-            for command in coming.by_ref().take(Exchange::<B>::PREPARED_COMMANDS) {
-                exchange.prepare(command);
-            }
-            for (command, sequence) in batch.iter().zip(first..) {
-                if let Some(command) = coming.next() {
-                    exchange.prepare(command);
-                }
-                exchange.apply(position(sequence), Timestamp(now), command, events);
-            }
-        });
-        market.sequence += market.batch.len() as u64;
-        found.commands += market.batch.len() as u64;
-        found.taken.wall += taken.wall;
-        found.taken.processor += taken.processor;
-        let (rejected, trades) = market.learn();
-        found.rejected += rejected;
-        found.trades += trades;
+/// What the table of these rows is about.
+pub fn about(arguments: &EngineArguments) -> String {
+    let wanted = arguments.shape.as_deref().unwrap_or("");
+    let mut text = format!(
+        "\nThe whole exchange, one thread: accounts, risk, fees, request memory, events; batches of {BATCH} commands.\n"
+    );
+    for shape in SHAPES.iter().filter(|shape| shape.name.contains(wanted)) {
+        text += &format!("{}: {}\n", shape.name, shape.about);
     }
-    found.open_orders = market.exchange.open_orders_len();
-    found.remembered = market.exchange.request_memory().entries;
-    found.state_hash = market.exchange.state_hash();
-    found
+    text
+}
+
+/// All rounds run on in the same exchange. The checksum is the hash of its state at the end.
+fn measure_shape<B: Book>(arguments: &EngineArguments, shape: &Shape, book: Which) -> Row {
+    let mut market = Market::<B>::new(shape, arguments.seed);
+    market.fill_up();
+    let resting = market.exchange.open_orders_len();
+    let batches = (arguments.commands as usize).div_ceil(BATCH);
+    let mut rounds = Vec::new();
+    for _ in 0..arguments.rounds {
+        let mut round = Taken::default();
+        for _ in 0..batches {
+            let taken = market.run_batch();
+            round.wall += taken.wall;
+            round.processor += taken.processor;
+        }
+        rounds.push(round);
+    }
+    Row {
+        shape: shape.name,
+        book,
+        commands: batches * BATCH,
+        resting,
+        rounds,
+        checksum: market.exchange.state_hash(),
+    }
 }
 
 /// The exchange, and what the flow knows of it.
@@ -243,22 +251,34 @@ impl<B: Book> Market<B> {
         let mix = self.shape.mix;
         while self.live.len() < self.shape.open_orders {
             self.shape.mix = [100, 0, 0];
-            self.apply_batch();
+            self.run_batch();
         }
         self.shape.mix = mix;
         while self.exchange.request_memory().entries < self.shape.remembered {
-            self.apply_batch();
+            self.run_batch();
         }
     }
 
-    fn apply_batch(&mut self) {
+    /// Makes a batch, applies it, and tells how long only that took.
+    fn run_batch(&mut self) -> Taken {
         self.make_batch();
-        for command in &self.batch {
-            self.sequence += 1;
-            self.exchange
-                .apply(position(self.sequence), Timestamp(self.now), command, &mut self.events);
-        }
+        let first = self.sequence + 1;
+        let (exchange, events, batch, now) = (&mut self.exchange, &mut self.events, &self.batch, self.now);
+        let ((), taken) = measure(|| {
+            let mut coming = batch.iter();
+            for command in coming.by_ref().take(Exchange::<B>::PREPARED_COMMANDS) {
+                exchange.prepare(command);
+            }
+            for (command, sequence) in batch.iter().zip(first..) {
+                if let Some(command) = coming.next() {
+                    exchange.prepare(command);
+                }
+                exchange.apply(position(sequence), Timestamp(now), command, events);
+            }
+        });
+        self.sequence += batch.len() as u64;
         self.learn();
+        taken
     }
 
     fn make_batch(&mut self) {
@@ -341,8 +361,7 @@ impl<B: Book> Market<B> {
     }
 
     /// Reads the last batch's events: which orders are open now.
-    fn learn(&mut self) -> (u64, u64) {
-        let (mut rejected, mut trades) = (0, 0);
+    fn learn(&mut self) {
         for index in 0..self.events.len() {
             match self.events[index] {
                 Event::OrderPlaced(order) if order.time_in_force == TimeInForce::Gtc => {
@@ -362,18 +381,15 @@ impl<B: Book> Market<B> {
                 }
                 Event::OrderClosed { order, .. } => self.close(order.order_id),
                 Event::Traded(trade) => {
-                    trades += 1;
                     for side in [trade.maker, trade.taker] {
                         if side.remaining.0 == 0 {
                             self.close(side.order_id);
                         }
                     }
                 }
-                Event::Rejected { .. } => rejected += 1,
                 _ => {}
             }
         }
-        (rejected, trades)
     }
 
     fn close(&mut self, order_id: OrderId) {

@@ -1,10 +1,12 @@
 //! The engine on one thread, without disk and network.
 
 mod book;
+mod exchange;
 mod flow;
 mod matcher;
 mod report;
 
+use anyhow::ensure;
 use clap::Args;
 
 /// What `meridian-bench engine` takes.
@@ -32,11 +34,20 @@ pub struct EngineArguments {
 
 /// Runs it and prints what came out.
 pub fn run(arguments: &EngineArguments) -> anyhow::Result<()> {
-    let rows = book::measure_all(arguments)?;
+    let books = book::measure_all(arguments)?;
+    let exchanges = exchange::measure_all(arguments)?;
+    let wanted = arguments.shape.as_deref().unwrap_or("");
+    ensure!(books.len() + exchanges.len() > 0, "no shape's name contains {wanted:?}");
     if arguments.json {
+        let rows: Vec<book::Row> = books.into_iter().chain(exchanges).collect();
         println!("{}", report::json(arguments, &rows));
-    } else {
-        print!("{}", report::table(arguments, &rows));
+        return Ok(());
+    }
+    if !books.is_empty() {
+        print!("{}", report::table(arguments, report::BOOK_ONLY, &books));
+    }
+    if !exchanges.is_empty() {
+        print!("{}", report::table(arguments, &exchange::about(arguments), &exchanges));
     }
     Ok(())
 }

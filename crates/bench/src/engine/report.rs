@@ -24,13 +24,18 @@ fn ratio(row: &Row, rows: &[Row]) -> Option<f64> {
     Some(plain.wall_median().as_secs_f64() / row.wall_median().as_secs_f64())
 }
 
+/// What the table of the books' rows is about.
+pub const BOOK_ONLY: &str = "\
+Book only, one thread.
+\"batched\": 16 commands are known ahead, and their memory is asked for when the book is larger than the caches.
+";
+
 /// For people.
-pub fn table(arguments: &EngineArguments, rows: &[Row]) -> String {
+pub fn table(arguments: &EngineArguments, about: &str, rows: &[Row]) -> String {
     let mut text = format!(
-        "Book only, one thread. {} commands a shape, median of {} rounds; seed {}.\n\
-         A command is a command, however many fills it causes. The checksums of both books are equal.\n\
-         \"batched\": 16 commands are known ahead, and their memory is asked for when the book is larger than the caches.\n\n\
-         {:<17} {:<14} {:>9} {:>12} {:>9} {:>9} {:>12} {:>7}\n",
+        "{about}{} commands a shape, median of {} rounds; seed {}. A command is a command, however many fills it causes.\n\
+         The checksums of both books are equal.\n\n\
+         {:<19} {:<14} {:>9} {:>12} {:>9} {:>9} {:>12} {:>7}\n",
         arguments.commands,
         arguments.rounds,
         arguments.seed,
@@ -47,7 +52,7 @@ pub fn table(arguments: &EngineArguments, rows: &[Row]) -> String {
         let ratio = ratio(row, rows).map_or(String::from("-"), |ratio| format!("{ratio:.1}x"));
         writeln!(
             text,
-            "{:<17} {:<14} {:>9} {:>12.0} {:>9.1} {:>9.1} {:>12.0} {:>7}",
+            "{:<19} {:<14} {:>9} {:>12.0} {:>9.1} {:>9.1} {:>12.0} {:>7}",
             row.shape,
             row.book.name(),
             row.resting,
