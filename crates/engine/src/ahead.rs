@@ -15,6 +15,7 @@
 //! Nothing here changes the state. What is looked at may have changed when the command is applied; then the hint was of no
 //! use. The one thing that is kept is the hash of the request id, which depends on nothing else.
 
+use types::limits::PRICE_TICKS_MAX;
 use types::{AccountId, Action, Command, NewOrder, OrderTarget, RequestId, Sequence};
 
 use crate::book::{Ahead, Book, crosses};
@@ -106,7 +107,10 @@ impl<B: Book> Exchange<B> {
         let step = match &command.action {
             Action::Place(order) => {
                 self.accounts.prefetch(account);
-                if let Some(listing) = self.instruments.get(order.instrument.0 as usize) {
+                let price_in_range = (0..=PRICE_TICKS_MAX).contains(&order.price.0);
+                if let Some(listing) = self.instruments.get(order.instrument.0 as usize)
+                    && price_in_range
+                {
                     self.ledger.prefetch_index(account, listing.info.base);
                     self.ledger.prefetch_index(account, listing.info.quote);
                     listing.book.prefetch_price(order.side, order.price, Ahead::Far);

@@ -249,7 +249,14 @@ impl<M: StateMachine> Applier<M> {
     ) -> Result<AppliedBatch<M::Event>, StopReason> {
         let mut events = Vec::with_capacity(commands.len() * 4);
         let mut ends = Vec::with_capacity(commands.len());
+        let mut coming = commands.iter();
+        for command in coming.by_ref().take(M::PREPARED_COMMANDS) {
+            self.machine.prepare(command);
+        }
         for (index, command) in (0..).zip(commands) {
+            if let Some(command) = coming.next() {
+                self.machine.prepare(command);
+            }
             let position = header.position(index);
             let before = events.len();
             self.applying = Some(position.sequence);

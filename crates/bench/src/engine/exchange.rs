@@ -297,7 +297,7 @@ impl<B: Book> Market<B> {
         let short = self.live.len() < self.shape.open_orders / 2;
         let many = self.live.len() > self.shape.open_orders + self.shape.open_orders / 20;
         let takes = roll >= rest && roll < rest + take;
-        if takes && !short || roll < rest && !many || short {
+        if short || takes || roll < rest && !many {
             return self.place(sequence, takes && !short);
         }
         let live = self.live[self.random.below(self.live.len() as u64) as usize];
