@@ -7,14 +7,16 @@ use types::{AppliedBatch, Event, Sequence};
 
 use crate::handle::{History, HistoryError};
 
-/// How many reads may block on the disk at the same time.
+/// How many reads of streams, and how many of queries, may block on the disk at the same time. They have places of their
+/// own, so that many clients who resume from long ago don't hold up who looks for one order.
 const BLOCKING_READS_MAX: usize = 4;
 
 /// The event log for async code.
 #[derive(Clone)]
 pub struct Past {
     history: Arc<dyn History>,
-    permits: Arc<Semaphore>,
+    stream_permits: Arc<Semaphore>,
+    query_permits: Arc<Semaphore>,
 }
 
 impl Past {
@@ -22,7 +24,8 @@ impl Past {
     pub fn new(history: Arc<dyn History>) -> Self {
         Self {
             history,
-            permits: Arc::new(Semaphore::new(BLOCKING_READS_MAX)),
+            stream_permits: Arc::new(Semaphore::new(BLOCKING_READS_MAX)),
+            query_permits: Arc::new(Semaphore::new(BLOCKING_READS_MAX)),
         }
     }
 
@@ -31,12 +34,30 @@ impl Past {
         &*self.history
     }
 
-    /// As [`History::read`], without blocking the caller's thread.
+    /// As [`History::read`], for a stream, without blocking the caller's thread.
     pub async fn read(&self, from: Sequence, bytes_max: usize) -> Result<Vec<Arc<AppliedBatch>>, HistoryError> {
+        self.read_with(&self.stream_permits, from, bytes_max).await
+    }
+
+    /// The command at a sequence; none if the log does not reach as far.
+    pub async fn command(&self, sequence: Sequence) -> Result<Option<PastCommand>, HistoryError> {
+        let batches = self.read_with(&self.query_permits, sequence, 1).await?;
+        Ok(batches
+            .into_iter()
+            .next()
+            .and_then(|batch| PastCommand::find(batch, sequence)))
+    }
+
+    async fn read_with(
+        &self,
+        permits: &Arc<Semaphore>,
+        from: Sequence,
+        bytes_max: usize,
+    ) -> Result<Vec<Arc<AppliedBatch>>, HistoryError> {
         if self.history.is_recent(from) {
             return self.history.read(from, bytes_max);
         }
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = Arc::clone(permits).acquire_owned().await;
         let permit = permit.expect("the semaphore is never closed");
         let history = Arc::clone(&self.history);
         let read = tokio::task::spawn_blocking(move || {
@@ -46,15 +67,6 @@ impl Past {
         });
         read.await
             .unwrap_or_else(|error| Err(HistoryError::Io(error.to_string())))
-    }
-
-    /// The command at a sequence; none if the log does not reach as far.
-    pub async fn command(&self, sequence: Sequence) -> Result<Option<PastCommand>, HistoryError> {
-        let batches = self.read(sequence, 1).await?;
-        Ok(batches
-            .into_iter()
-            .next()
-            .and_then(|batch| PastCommand::find(batch, sequence)))
     }
 }
 

@@ -277,9 +277,11 @@ impl Session {
                 .push_message(Message::Close(Some(CloseFrame { code, reason })));
             while !self.output.is_empty() {
                 if let Socket::Gone = wait_for_socket(socket, &mut self.output, false).await {
-                    break;
+                    return;
                 }
             }
+            // What the client still sends is read, or the system would cut the line before the goodbye has arrived.
+            while let Some(Ok(_)) = socket.next().await {}
         };
         // Whoever doesn't take the goodbye goes without it.
         let _ = tokio::time::timeout(drain_timeout, goodbye).await;
