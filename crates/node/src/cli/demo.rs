@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use client::Endpoint;
 use wire::journal::Identity;
 
 use super::run::runtime;
@@ -27,7 +28,10 @@ pub fn run(arguments: &DemoArguments) -> Result<()> {
     demo::complete(&*node.core(), &*node.events(), node.folder(), &mut file)?;
     let listeners = Listeners::bind(&config.listen, BusyPort::MoveOn)?;
     print_greeting(&arguments.data, &identity, &file, &listeners)?;
+    let endpoint = Endpoint::parse(&format!("http://{}", listeners.public.local_addr()?))?;
+    let market = runtime.spawn(demo::market::run(endpoint, file, stop.clone()));
     let served = runtime.block_on(node.serve(listeners, stop));
+    market.abort();
     let stopped = node.stop();
     served.context("serve")?;
     stopped.graceful()

@@ -1,5 +1,6 @@
 //! The demo: a cluster of one node with a few instruments, accounts and keys, all in one folder.
 
+pub mod market;
 mod setup;
 
 use std::fs;
