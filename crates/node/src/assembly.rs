@@ -18,7 +18,7 @@ use gateway::view::{View, ViewLimits};
 use gateway::{Gateway, GatewayConfig};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use types::{AppliedBatch, Epoch, Position, Sequence, Timestamp};
+use types::{Epoch, Position, Sequence, Timestamp};
 use wire::journal::Identity;
 
 use crate::config::Config;
@@ -29,7 +29,7 @@ use crate::figures::{DiskStatus, DiskWatch, Figures, Shortage, Sources};
 use crate::journal::{JournalError, JournalHandle};
 use crate::listeners::Listeners;
 use crate::operations::{self, Operations};
-use crate::publisher::{BATCHES_QUEUED_MAX, Publisher, PublisherStatus};
+use crate::publisher::{self, PublishReceiver, Publisher, PublisherStatus};
 use crate::recovery::{journal_settings, recover};
 use crate::replay::ReplayError;
 use crate::snapshots::{Maker, MakerStatus, SnapshotFolder, keep_evidence};
@@ -137,7 +137,7 @@ impl Node {
         let events = writer.log();
         let view = view_of(&recovered, &events)?;
 
-        let (publish, queue) = bounded::<Arc<AppliedBatch>>(BATCHES_QUEUED_MAX);
+        let (publish, queue) = publisher::queue();
         let core_settings = CoreSettings {
             epoch: EPOCH,
             spin: Duration::ZERO,
@@ -306,7 +306,7 @@ impl Parts {
     fn start_publisher(
         &self,
         writer: Writer,
-        queue: Receiver<Arc<AppliedBatch>>,
+        queue: PublishReceiver,
         gateway: &Gateway,
     ) -> Result<Worker<PublisherStatus>, StartError> {
         let status = Arc::new(PublisherStatus::default());

@@ -9,19 +9,23 @@
 //! The core never waits for it. What was dropped shows as a gap in the sequence, and is made again from snapshot and
 //! journal; nobody behind the publisher notices but for the delay.
 
+mod queue;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::RecvTimeoutError;
 use types::{AppliedBatch, Event, Sequence};
 
 use crate::event_log::{EventLogWriteError, Writer};
 use crate::replay::{JournalSource, Machine, Replay, ReplayError};
 use crate::snapshots::SnapshotFolder;
 
-/// Batches that may wait for the publisher.
-pub const BATCHES_QUEUED_MAX: usize = 1_024;
+#[cfg(test)]
+pub(crate) use queue::with_room_for;
+pub use queue::{PublishReceiver, PublishSender, queue};
+
 /// How long the queue is empty before it looks whether something was dropped.
 const IDLE: Duration = Duration::from_millis(100);
 /// How often it tries to make good a disk that failed.
@@ -72,7 +76,7 @@ pub struct Publisher<J> {
     /// The event log.
     pub writer: Writer,
     /// Where batches come from. It ends when the sender is dropped.
-    pub queue: Receiver<Arc<AppliedBatch>>,
+    pub queue: PublishReceiver,
     /// What the core has applied.
     pub applied: Box<dyn Fn() -> Sequence + Send>,
     /// Where dropped batches are made again from, together with the journal.

@@ -9,11 +9,12 @@ use gateway::handle::{Applied, CoreHandle, CoreStatus, NotAccepting, Pending, Su
 use replica::{Replica, Settings};
 use tokio::sync::oneshot;
 use types::limits::{CANCELS_QUEUED_EXTRA, COMMANDS_QUEUED_MAX};
-use types::{Action, AppliedBatch, Command, Epoch, Event, GroupId, Incarnation, Sequence, StateMachine, Timestamp};
+use types::{Action, Command, Epoch, Event, GroupId, Incarnation, Sequence, StateMachine, Timestamp};
 
 use super::thread::CoreThread;
 use super::{Clock, CoreEnd, CoreSettings, Recovered};
 use crate::journal::{JournalHandle, SyncFigures};
+use crate::publisher::PublishSender;
 
 /// When a full queue is worth another try.
 const RETRY_AFTER_MS: u64 = 20;
@@ -117,7 +118,7 @@ impl Core {
     pub fn start<M>(
         settings: &CoreSettings,
         recovered: Recovered<M>,
-        publish: Sender<Arc<AppliedBatch>>,
+        publish: PublishSender,
         ended: impl FnOnce(&CoreEnd) + Send + 'static,
     ) -> std::io::Result<(Arc<Self>, JoinHandle<CoreEnd>)>
     where

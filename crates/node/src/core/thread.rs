@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
 use gateway::handle::{Applied, NotAccepting};
 use metrics::{Histogram, histogram};
 use replica::{Input, Now, Output, Refusal, Replica};
@@ -15,6 +15,7 @@ use types::{AppliedBatch, Command, Event, StateMachine};
 use super::CoreEnd;
 use super::handle::{Message, Shared, Waiter};
 use crate::journal::{Journal, Room};
+use crate::publisher::PublishSender;
 
 /// How often consensus is told that time passes.
 const TICK: Duration = Duration::from_millis(100);
@@ -30,7 +31,7 @@ pub(super) struct CoreThread<M: StateMachine> {
     replica: Replica<M, Waiter>,
     journal: Journal,
     queue: Receiver<Message>,
-    publish: Sender<Arc<AppliedBatch>>,
+    publish: PublishSender,
     shared: Arc<Shared>,
     spin: Duration,
     outputs: Outputs,
@@ -49,7 +50,7 @@ where
         replica: Replica<M, Waiter>,
         journal: Journal,
         queue: Receiver<Message>,
-        publish: Sender<Arc<AppliedBatch>>,
+        publish: PublishSender,
         shared: Arc<Shared>,
         spin: Duration,
     ) -> Self {
@@ -258,11 +259,8 @@ where
         figures
             .commands
             .fetch_add(u64::from(batch.header.count), Ordering::Relaxed);
-        match self.publish.try_send(batch) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                figures.publisher_dropped.fetch_add(1, Ordering::Relaxed);
-            }
+        if !self.publish.try_send(batch) {
+            figures.publisher_dropped.fetch_add(1, Ordering::Relaxed);
         }
         let journal = self.journal.figures();
         figures.syncs.store(journal.syncs, Ordering::Relaxed);

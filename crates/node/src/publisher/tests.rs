@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use crossbeam_channel::{Sender, bounded};
 use gateway::handle::History;
 use types::{AppliedBatch, Sequence, Timestamp};
 
-use super::{Publisher, PublisherStatus, settle};
+use super::{PublishSender, Publisher, PublisherStatus, settle, with_room_for};
 use crate::event_log::{EventLogConfig, Writer};
 use crate::replay::{JournalSource, Replay};
 use crate::snapshots::SnapshotFolder;
@@ -38,8 +37,8 @@ fn start(
     path: &Path,
     journal: &Arc<MemoryJournal>,
     queued: usize,
-) -> (Sender<Arc<AppliedBatch>>, Publisher<MemoryJournal>, Published) {
-    let (sender, queue) = bounded(queued);
+) -> (PublishSender, Publisher<MemoryJournal>, Published) {
+    let (sender, queue) = with_room_for(queued);
     let published = Published::default();
     let seen = Arc::clone(&published);
     let applied = Arc::clone(journal);
@@ -98,7 +97,10 @@ fn what_was_dropped_is_published_all_the_same() {
         std::thread::yield_now();
     }
     for _ in 0..4 {
-        sender.send(journal.append(2)).unwrap();
+        let batch = journal.append(2);
+        while !sender.try_send(Arc::clone(&batch)) {
+            std::thread::yield_now();
+        }
     }
     drop(sender);
     thread.join().unwrap();
@@ -120,7 +122,7 @@ fn a_gap_in_the_queue_is_filled_before_what_follows_it() {
     for index in 0..30 {
         let batch = journal.append(2);
         if index % 7 != 3 {
-            sender.send(batch).unwrap();
+            assert!(sender.try_send(batch));
         }
     }
     drop(sender);
@@ -142,7 +144,7 @@ fn the_log_is_made_to_fit_at_the_start() {
         let journal = Arc::new(MemoryJournal::new());
         let (sender, publisher, _) = start(folder.path(), &journal, 100);
         for _ in 0..60 {
-            sender.send(journal.append(3)).unwrap();
+            assert!(sender.try_send(journal.append(3)));
         }
         drop(sender);
         publisher.run::<Tally>();
@@ -159,7 +161,7 @@ fn the_log_is_made_to_fit_at_the_start() {
         }
         let (sender, publisher, _) = start(folder.path(), &journal, 100);
         let log = publisher.writer.log();
-        sender.send(journal.append(1)).unwrap();
+        assert!(sender.try_send(journal.append(1)));
         drop(sender);
         publisher.run::<Tally>();
         assert_eq!(log.first(), Sequence(1), "{name}");
