@@ -10,7 +10,7 @@ use gateway::view::{Bell, PrivateStream, View, ViewLimits};
 use serde_json::Value;
 use types::*;
 
-use crate::world::{INSTRUMENTS, World, first_view};
+use crate::world::{ADMIN, INSTRUMENTS, World, first_view, rules};
 
 /// Everything a view keeps fits.
 const ROOMY: ViewLimits = ViewLimits {
@@ -351,4 +351,88 @@ fn lengths(messages: &[Value]) -> Vec<(u64, usize, bool)> {
         (body["index"].as_u64().unwrap(), items, body["more"] == true)
     };
     messages.iter().map(length).collect()
+}
+
+#[tokio::test]
+async fn a_fork_is_told_with_the_last_position_that_was_kept() {
+    let mut world = World::new(16);
+    let view = first_view(ROOMY);
+    for batch in world.log.batches() {
+        view.publish(&batch).unwrap();
+    }
+    view.publish(&world.trade()).unwrap();
+    let kept = world.exchange.position();
+    world.epoch = Epoch(2);
+    for _ in 0..20 {
+        view.publish(&world.trade()).unwrap();
+    }
+    let (facts, position) = world.facts();
+    let restarted = View::new(ROOMY, &facts, position);
+    restarted.refill(&*world.log).unwrap();
+    let past = Past::new(world.log.clone());
+    let name = StreamName::Book(InstrumentId(0));
+    for view in [&view, &restarted] {
+        let void = at(kept.sequence.0 + 3);
+        let forked = resume(view, &past, name, void).await.unwrap_err();
+        assert_eq!(forked, StreamError::Forked { last: kept });
+        let mut kept_stream = resume(view, &past, name, kept).await.unwrap();
+        let told = pull_all(&mut kept_stream, view, &past).await.unwrap();
+        assert!(told.iter().all(|message| body(message)["position"]["epoch"] == 2) && !told.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_past_is_told_in_the_ticks_of_its_time() {
+    let mut world = World::new(17);
+    let view = first_view(ROOMY);
+    for batch in world.log.batches() {
+        view.publish(&batch).unwrap();
+    }
+    for _ in 0..40 {
+        view.publish(&world.trade()).unwrap();
+    }
+    let instrument = InstrumentId(0);
+    let mut operate = |action| {
+        let command = world.command(AccountId::OPERATOR, ADMIN, action);
+        let batch = world.apply(&[command]);
+        assert!(
+            !matches!(batch.events[0], Event::Rejected { .. }),
+            "{:?}",
+            batch.events[0]
+        );
+        view.publish(&batch).unwrap();
+    };
+    let status = |status| Action::SetInstrumentStatus { instrument, status };
+    operate(status(InstrumentStatus::Halted));
+    operate(Action::CancelAllFor {
+        account: None,
+        instrument: Some(instrument),
+    });
+    operate(Action::SetInstrumentRules {
+        instrument,
+        rules: rules(Decimal::new(5, 2)),
+    });
+    operate(status(InstrumentStatus::Trading));
+    let (facts, position) = world.facts();
+    let restarted = View::new(ROOMY, &facts, position);
+    restarted.refill(&*world.log).unwrap();
+    let past = Past::new(world.log.clone());
+    for name in names() {
+        let mut told = Vec::new();
+        for view in [&view, &restarted] {
+            let mut stream = resume(view, &past, name, at(0)).await.unwrap();
+            told.push(pull_all(&mut stream, view, &past).await.unwrap());
+        }
+        assert_eq!(told[0], told[1], "{name:?}");
+        let prices = told[0]
+            .iter()
+            .flat_map(|message| body(message)["items"].as_array().unwrap());
+        let prices: Vec<&str> = prices.filter_map(|item| item["price"].as_str()).collect();
+        assert!(
+            prices
+                .iter()
+                .all(|price| price.starts_with("99.") || price.starts_with("100.")),
+            "{prices:?}"
+        );
+    }
 }

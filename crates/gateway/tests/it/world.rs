@@ -41,6 +41,8 @@ pub struct World {
     pub exchange: Exchange,
     /// What came of its commands.
     pub log: Arc<MemoryLog>,
+    /// The epoch in which commands are sequenced.
+    pub epoch: Epoch,
     random: Random,
     sequence: u64,
     now: u64,
@@ -53,6 +55,7 @@ impl World {
         let mut world = Self {
             exchange: Exchange::default(),
             log: Arc::new(MemoryLog::default()),
+            epoch: Epoch(1),
             random: Random::new(seed),
             sequence: 0,
             now: NOON,
@@ -119,7 +122,7 @@ impl World {
     pub fn apply(&mut self, commands: &[Command]) -> Arc<AppliedBatch> {
         self.now += 1_000_000;
         let header = BatchHeader {
-            epoch: Epoch(1),
+            epoch: self.epoch,
             incarnation: Incarnation(1),
             first_sequence: Sequence(self.sequence + 1),
             count: u32::try_from(commands.len()).unwrap(),
