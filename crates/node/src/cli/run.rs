@@ -30,9 +30,9 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     let listeners = Listeners::bind(&config.listen, BusyPort::Refuse)?;
     tracing::info!(
         cluster = %identity.cluster,
-        public = %config.listen.public,
-        admin = %config.listen.admin,
-        operations = %config.listen.operations,
+        public = %listeners.public.local_addr()?,
+        admin = %listeners.admin.local_addr()?,
+        operations = %listeners.operations.local_addr()?,
         sequence = node.core().status().last_applied.0,
         "serving"
     );

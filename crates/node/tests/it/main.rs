@@ -1,5 +1,8 @@
 //! Whole nodes: started, asked, stopped, damaged, and started again.
 
+mod commands;
+mod lobster;
 mod process;
 mod restart;
+mod running;
 mod world;
