@@ -34,39 +34,36 @@ impl<B: Book> Exchange<B> {
         events: &mut Vec<Event>,
     ) -> Result<Outcome, RejectReason> {
         let account = command.account;
-        if let OrderTarget::ClientOrderId(client_order_id) = target {
-            let burns = match self.find_client_order(account, client_order_id) {
-                Err(NotOpen::Unknown) => true,
-                Err(NotOpen::Burnt) => false,
-                _ => return self.cancel_own(account, target, events),
-            };
-            events.push(Event::ClientOrderIdBurnt {
-                account,
-                client_order_id: *client_order_id,
-            });
-            if command.request_id == *client_order_id {
-                return Ok(Outcome::DoneAndBurnt);
+        let slot = match target {
+            OrderTarget::OrderId(order_id) => self.find_order(account, *order_id)?,
+            OrderTarget::ClientOrderId(client_order_id) => {
+                let request = self.memory.request(account, client_order_id);
+                match self.find_requested(request) {
+                    Ok(slot) => slot,
+                    Err(NotOpen::Closed) => return Err(RejectReason::OrderClosed),
+                    Err(NotOpen::NoOrder) => return Err(RejectReason::OrderUnknown),
+                    Err(missing @ (NotOpen::Burnt | NotOpen::Unknown)) => {
+                        events.push(Event::ClientOrderIdBurnt {
+                            account,
+                            client_order_id: *client_order_id,
+                        });
+                        if command.request_id == *client_order_id {
+                            return Ok(Outcome::DoneAndBurnt);
+                        }
+                        if missing == NotOpen::Unknown {
+                            self.burn(account, request);
+                        }
+                        return Ok(Outcome::Done);
+                    }
+                }
             }
-            if burns {
-                self.burn(account, self.memory.request(account, client_order_id));
-            }
-            return Ok(Outcome::Done);
-        }
-        self.cancel_own(account, target, events)
-    }
-
-    fn cancel_own(
-        &mut self,
-        account: AccountId,
-        target: &OrderTarget,
-        events: &mut Vec<Event>,
-    ) -> Result<Outcome, RejectReason> {
-        let slot = self.find_own(account, target)?;
+        };
+        self.check_alive(slot)?;
         self.close(slot, OrderStatus::Cancelled, CloseReason::Requested, events);
         Ok(Outcome::Done)
     }
 
-    /// The slot of the account's open order that is meant. One whose time is over counts as closed.
+    /// The slot of the account's open order that is to be replaced.
     pub(crate) fn find_own(&mut self, account: AccountId, target: &OrderTarget) -> Result<u32, RejectReason> {
         let slot = match target {
             OrderTarget::OrderId(order_id) => self.find_order(account, *order_id)?,
@@ -76,14 +73,19 @@ impl<B: Book> Exchange<B> {
                 Err(NotOpen::NoOrder | NotOpen::Burnt | NotOpen::Unknown) => return Err(RejectReason::OrderUnknown),
             },
         };
+        self.check_alive(slot)?;
+        Ok(slot)
+    }
+
+    /// An order whose time is over counts as closed, and is closed now: the answer comes first, its end after it.
+    fn check_alive(&mut self, slot: u32) -> Result<(), RejectReason> {
         if self.overdue && self.is_dead(slot) {
-            // The answer comes first, the order's end after it.
             let mut late = std::mem::take(&mut self.late);
             self.close_dead(slot, &mut late);
             self.late = late;
             return Err(RejectReason::OrderClosed);
         }
-        Ok(slot)
+        Ok(())
     }
 
     fn find_order(&self, account: AccountId, order_id: OrderId) -> Result<u32, RejectReason> {
@@ -104,7 +106,11 @@ impl<B: Book> Exchange<B> {
 
     /// The slot of the account's open order of this client order id.
     pub(crate) fn find_client_order(&self, account: AccountId, id: &RequestId) -> Result<u32, NotOpen> {
-        let request = self.memory.request(account, id);
+        self.find_requested(self.memory.request(account, id))
+    }
+
+    /// The slot of the open order that this request placed.
+    fn find_requested(&self, request: [u64; 2]) -> Result<u32, NotOpen> {
         if let Some(entry) = self.memory.find(request) {
             return match entry.outcome {
                 Outcome::Placed => self.orders.find_sequence(entry.sequence).ok_or(NotOpen::Closed),

@@ -6,8 +6,8 @@
 //! taker's fee. Nothing of it is ever held.
 
 use types::{
-    AccountId, Command, Event, InstrumentId, NewOrder, OrderId, OrderStatus, OrderType, Price, Quantity, RejectReason,
-    SelfTradePrevention, Side, TimeInForce, Timestamp,
+    Command, Event, NewOrder, OrderId, OrderStatus, OrderType, Price, Quantity, RejectReason, SelfTradePrevention,
+    Side, TimeInForce, Timestamp,
 };
 
 use crate::book::{Book, OrderHandle, OrderKey, OwnOrders, RestingOrder, crosses};
@@ -33,10 +33,7 @@ impl<B: Book> Exchange<B> {
         events: &mut Vec<Event>,
     ) -> Result<Outcome, RejectReason> {
         let mut taker = self.check_new(command, order)?;
-        let info = &self.instruments[order.instrument.0 as usize].info;
-        let (base, quote) = (info.base, info.quote);
-        taker.base = self.ledger.open(command.account, base);
-        taker.quote = self.ledger.open(command.account, quote);
+        self.open_cells(&mut taker);
         events.push(Event::OrderPlaced(taker.as_order(OrderStatus::Open)));
         let stopped = self.match_taker(&mut taker, events);
         if taker.remaining() == 0 {
@@ -47,6 +44,18 @@ impl<B: Book> Exchange<B> {
             None => self.rest_new(taker),
         }
         Ok(Outcome::Placed)
+    }
+
+    /// An accepted order has a cell for what it pays with; for what it gets there may be none yet.
+    fn open_cells(&mut self, taker: &mut OrderRecord) {
+        let info = &self.instruments[taker.instrument.0 as usize].info;
+        let (base, quote) = (info.base, info.quote);
+        if taker.base == Cell::NONE {
+            taker.base = self.ledger.open(taker.account, base);
+        }
+        if taker.quote == Cell::NONE {
+            taker.quote = self.ledger.open(taker.account, quote);
+        }
     }
 
     fn rest_new(&mut self, mut taker: OrderRecord) {
@@ -116,6 +125,7 @@ impl<B: Book> Exchange<B> {
             OrderType::Market => listing.protection_price(order.side),
         };
         let rules = &listing.info.rules;
+        let cell = |asset| self.ledger.find(command.account, asset).unwrap_or(Cell::NONE);
         let taker = OrderRecord {
             quantity: order.quantity.0,
             filled: 0,
@@ -132,8 +142,8 @@ impl<B: Book> Exchange<B> {
                 maker: rules.maker_fee,
                 taker: rules.taker_fee,
             },
-            base: Cell::NONE,
-            quote: Cell::NONE,
+            base: cell(listing.info.base),
+            quote: cell(listing.info.quote),
             account: command.account,
             instrument: order.instrument,
             handle: OrderHandle::default(),
@@ -200,21 +210,14 @@ impl<B: Book> Exchange<B> {
                 }
             }
         };
-        if self.available_for(taker.account, taker.instrument, taker.side) < needed {
+        let available = match taker.held_cell() {
+            Cell::NONE => 0,
+            cell => self.ledger.available(cell),
+        };
+        if available < needed {
             return Err(RejectReason::InsufficientFunds);
         }
         Ok(())
-    }
-
-    fn available_for(&self, account: AccountId, instrument: InstrumentId, side: Side) -> i64 {
-        let info = &self.instruments[instrument.0 as usize].info;
-        let asset = match side {
-            Side::Buy => info.quote,
-            Side::Sell => info.base,
-        };
-        self.ledger
-            .find(account, asset)
-            .map_or(0, |cell| self.ledger.available(cell))
     }
 
     /// True if the order would meet one that is alive, whoever owns it.
