@@ -24,6 +24,8 @@ use crate::ledger::Cell;
 
 /// Commands between two steps for the same command.
 const STEP: usize = 2;
+/// With fewer open orders than this, the caches hold the books and the accounts' chains.
+const ORDERS_LARGE: usize = 16_384;
 /// How many commands may be known ahead.
 const DEPTH: usize = 16;
 
@@ -113,7 +115,9 @@ impl<B: Book> Exchange<B> {
                 {
                     self.ledger.prefetch_index(account, listing.info.base);
                     self.ledger.prefetch_index(account, listing.info.quote);
-                    listing.book.prefetch_price(order.side, order.price, Ahead::Far);
+                    if self.orders.len() >= ORDERS_LARGE {
+                        listing.book.prefetch_price(order.side, order.price, Ahead::Far);
+                    }
                     Step::Balances(*order)
                 } else {
                     Step::Done
@@ -176,6 +180,9 @@ impl<B: Book> Exchange<B> {
             Step::OrderOf(slot) => {
                 if let Some(order) = self.orders.peek(slot) {
                     self.ledger.prefetch(order.held_cell());
+                    if self.orders.len() < ORDERS_LARGE {
+                        return Step::Done;
+                    }
                     self.orders.prefetch_neighbours(slot);
                     self.instruments[order.instrument.0 as usize]
                         .book
@@ -200,10 +207,12 @@ impl<B: Book> Exchange<B> {
             self.ledger
                 .prefetch(self.ledger.peek(account, asset).unwrap_or(Cell::NONE));
         }
-        if let Some(record) = self.accounts.get(account) {
-            self.orders.prefetch_link(record.last);
+        if self.orders.len() >= ORDERS_LARGE {
+            if let Some(record) = self.accounts.get(account) {
+                self.orders.prefetch_link(record.last);
+            }
+            listing.book.prefetch_price(order.side, order.price, Ahead::Near);
         }
-        listing.book.prefetch_price(order.side, order.price, Ahead::Near);
         let makers = order.side.opposite();
         match listing.book.best(makers) {
             Some(maker) if crosses(makers, maker.price, order.price) => {
