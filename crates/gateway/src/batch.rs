@@ -1,5 +1,6 @@
 //! Several requests in one, each under its own id and with its own outcome. REST and WebSocket share it.
 
+use futures_util::future::join_all;
 use types::limits::BATCH_REQUEST_ITEMS_MAX;
 use types::{Command, RequestId, Timestamp};
 use wire::errors::Refusal;
@@ -45,13 +46,10 @@ impl Batch {
         }
     }
 
-    /// Waits for what becomes of each item.
+    /// Waits for what becomes of each item. Of all at the same time, so that one time-out bounds the whole.
     pub async fn finish(self, shared: &Shared) -> Vec<json::BatchItemAnswer> {
-        let mut answers = Vec::with_capacity(self.items.len());
-        for item in self.items {
-            answers.push(finish_item(shared, item, self.received_at).await);
-        }
-        answers
+        let items = self.items.into_iter();
+        join_all(items.map(|item| finish_item(shared, item, self.received_at))).await
     }
 }
 

@@ -17,6 +17,8 @@ pub struct GatewayConfig {
     pub head_timeout: Duration,
     /// How long a request's body may take to arrive.
     pub body_timeout: Duration,
+    /// How long a client may leave an answer unread, once the connection's buffers are full.
+    pub write_timeout: Duration,
     /// How long the gateway waits for the core's answer before it says that the outcome is unknown.
     pub answer_timeout: Duration,
     /// How long a query waits until the view has what the core has executed.
@@ -39,6 +41,7 @@ impl GatewayConfig {
             connections_max: 4_096,
             head_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(5),
             view_timeout: Duration::from_secs(2),
             session_write_timeout: Duration::from_secs(10),

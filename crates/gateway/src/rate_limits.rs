@@ -210,7 +210,7 @@ impl<K: Copy + Eq + Hash> Table<K> {
     }
 
     fn token_ns(&self) -> u64 {
-        NANOSECONDS / u64::from(self.config.per_second)
+        (NANOSECONDS / u64::from(self.config.per_second)).max(1)
     }
 
     fn shard(&self, key: &K) -> &Mutex<Shard<K>> {

@@ -113,7 +113,7 @@ async fn serve_connection(
         peer: peer.ip(),
         stamps: Arc::clone(&stamps),
     };
-    let stream = StampedStream::new(stream, stamps, Arc::clone(&shared.core));
+    let stream = StampedStream::new(stream, stamps, Arc::clone(&shared.core), shared.config.write_timeout);
     let service = {
         let shared = Arc::clone(&shared);
         service_fn(move |request| answer(Arc::clone(&shared), router.clone(), connection.clone(), request))

@@ -6,8 +6,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 use types::Timestamp;
 
 use crate::handle::CoreHandle;
@@ -66,16 +68,41 @@ impl ReadStamps {
     }
 }
 
-/// A connection that stamps what it reads.
+/// A connection that stamps what it reads, and ends when what it writes isn't read for too long.
 pub(crate) struct StampedStream<S> {
     inner: S,
     stamps: Arc<ReadStamps>,
     core: Arc<dyn CoreHandle>,
+    write_timeout: Duration,
+    /// Runs while a write waits for room.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> StampedStream<S> {
-    pub(crate) fn new(inner: S, stamps: Arc<ReadStamps>, core: Arc<dyn CoreHandle>) -> Self {
-        Self { inner, stamps, core }
+    pub(crate) fn new(inner: S, stamps: Arc<ReadStamps>, core: Arc<dyn CoreHandle>, write_timeout: Duration) -> Self {
+        Self {
+            inner,
+            stamps,
+            core,
+            write_timeout,
+            stalled: None,
+        }
+    }
+
+    /// Passes a write's result on, or an error once writes have waited for too long.
+    fn watch_write<T>(&mut self, context: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.stalled = None;
+            return result;
+        }
+        let write_timeout = self.write_timeout;
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(write_timeout)));
+        match stalled.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -96,7 +123,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for StampedStream<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for StampedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
+        let result = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.watch_write(context, result)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -112,7 +140,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StampedStream<S> {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(context, buffers)
+        let result = Pin::new(&mut self.inner).poll_write_vectored(context, buffers);
+        self.watch_write(context, result)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -177,3 +177,28 @@ async fn pipelined_requests_are_all_answered() {
         2
     );
 }
+
+#[tokio::test]
+async fn whoever_does_not_read_the_answers_is_cut() {
+    let mut config = GatewayConfig::new(cluster());
+    config.connections_max = 1;
+    config.write_timeout = Duration::from_millis(20);
+    let node = node_with(config);
+    let served = serve(&node).await;
+    let mut deaf = TcpStream::connect(served.address).await.unwrap();
+    // More than the system buffers on the way.
+    let requests = "GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n".repeat(400);
+    deaf.write_all(requests.as_bytes()).await.unwrap();
+    // The only place for a connection becomes free once the deaf one is cut.
+    loop {
+        let mut other = TcpStream::connect(served.address).await.unwrap();
+        other
+            .write_all(b"GET /v1/time HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = vec![0; 12];
+        if other.read_exact(&mut answer).await.is_ok() && answer == b"HTTP/1.1 200" {
+            break;
+        }
+    }
+}
