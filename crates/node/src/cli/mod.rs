@@ -28,6 +28,8 @@ use clap::{Args, Parser, Subcommand};
 use commands::ClientCommand;
 use connection::ConnectionArguments;
 
+use crate::journal::tools::JournalCommand;
+
 /// A trading platform that a team can run itself. Without a command it runs the demo.
 #[derive(Debug, Parser)]
 #[command(name = "meridian", version, about)]
@@ -53,6 +55,11 @@ enum Command {
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+    /// Look at a stopped node's journal, and the repairs that an operator may make.
+    Journal {
+        #[command(subcommand)]
+        command: JournalCommand,
     },
     #[command(flatten)]
     Client(ClientCommand),
@@ -111,6 +118,7 @@ pub fn run() -> ExitCode {
         Command::Init(arguments) => init::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Client(command) => commands::run(&arguments.connection, &command),
+        Command::Journal { command } => command.run(&mut std::io::stdout().lock()),
         Command::Config {
             command: ConfigCommand::PrintDefault,
         } => {

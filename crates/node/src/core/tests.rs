@@ -1,1 +1,250 @@
-//! Tests of the core thread.
+//! Tests of the core thread over a real journal.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded};
+use gateway::handle::{CoreHandle, NotAccepting, Pending, SubmitError};
+use replica::Applied;
+use types::{
+    AccountId, Action, AppliedBatch, CancelAll, Command, Epoch, Event, GroupId, Incarnation, KeyId, Position, Sequence,
+    StateMachine, Timestamp,
+};
+use wire::journal::{Identity, NodeId};
+
+use super::{Core, CoreEnd, CoreSettings, recover};
+use crate::journal::{JournalError, JournalSettings, Quarantine, SEGMENT_BYTES_MIN, create};
+use crate::testing::Tally;
+
+/// A tally that panics on one request id, and wants a clock command once it has seen another.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fragile {
+    tally: Tally,
+    deadline: Option<Timestamp>,
+}
+
+impl StateMachine for Fragile {
+    type Command = Command;
+    type Event = Event;
+    type Snapshot = (u64, u64, String);
+
+    fn apply(&mut self, position: Position, at: Timestamp, command: &Command, events: &mut Vec<Event>) {
+        assert_ne!(command.request_id.as_str(), "panic", "asked to");
+        if command.request_id.as_str() == "soon" {
+            self.deadline = Some(at.plus_ns(1_000_000));
+        }
+        self.tally.apply(position, at, command, events);
+        self.deadline = self.deadline.filter(|deadline| *deadline > at);
+    }
+
+    fn apply_quarantined(&mut self, position: Position, at: Timestamp, command: &Command, events: &mut Vec<Event>) {
+        self.tally.apply_quarantined(position, at, command, events);
+    }
+
+    fn state_hash(&self) -> u64 {
+        self.tally.state_hash()
+    }
+
+    fn recompute_state_hash(&self) -> u64 {
+        self.tally.recompute_state_hash()
+    }
+
+    fn next_deadline(&self) -> Option<Timestamp> {
+        self.deadline
+    }
+
+    fn received_at(command: &Command) -> Timestamp {
+        command.received_at
+    }
+
+    fn clock_command(now: Timestamp) -> Command {
+        Command::clock(now)
+    }
+
+    fn snapshot(&self) -> Self::Snapshot {
+        self.tally.snapshot()
+    }
+
+    fn restore(snapshot: Self::Snapshot) -> Result<Self, String> {
+        let tally = Tally::restore(snapshot)?;
+        Ok(Self { tally, deadline: None })
+    }
+}
+
+fn settings(folder: &Path) -> JournalSettings {
+    JournalSettings {
+        folder: folder.join("journal"),
+        identity: Identity {
+            cluster: "test".parse().unwrap(),
+            group: GroupId(0),
+            incarnation: Incarnation(1),
+            node: NodeId(1),
+        },
+        segment_bytes: SEGMENT_BYTES_MIN,
+    }
+}
+
+struct Running {
+    core: Arc<Core>,
+    thread: JoinHandle<CoreEnd>,
+    published: Receiver<Arc<AppliedBatch>>,
+    recovered: Applied,
+    hash: u64,
+}
+
+fn start(folder: &Path, publisher_room: usize) -> Running {
+    let recovered = recover(&settings(folder), Fragile::default(), Applied::default(), &mut |_| {}).unwrap();
+    let (applied, hash) = (recovered.applied(), recovered.machine().state_hash());
+    let (publish, published) = bounded(publisher_room);
+    let core_settings = CoreSettings {
+        epoch: Epoch(1),
+        spin: Duration::ZERO,
+    };
+    let (core, thread) = Core::start(&core_settings, recovered, publish, |_| {}).unwrap();
+    while core.status().accepting == Err(NotAccepting::Starting) {
+        std::thread::yield_now();
+    }
+    Running {
+        core,
+        thread,
+        published,
+        recovered: applied,
+        hash,
+    }
+}
+
+fn command(request_id: &str) -> Command {
+    Command {
+        account: AccountId(2),
+        key: KeyId(1),
+        request_id: request_id.parse().unwrap(),
+        valid_until: None,
+        received_at: Timestamp(7),
+        action: Action::CancelAll(CancelAll { instrument: None }),
+    }
+}
+
+fn submit(core: &Core, request_id: &str) -> Pending {
+    core.submit(command(request_id)).unwrap()
+}
+
+#[test]
+fn commands_are_answered_published_and_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    create(&settings(folder.path())).unwrap();
+    let mut expected = 0;
+    for round in 0..3u64 {
+        let running = start(folder.path(), 1_000);
+        assert_eq!(running.recovered.sequence, Sequence(round * 200));
+        assert_eq!(
+            running.hash,
+            if round == 0 {
+                Fragile::default().state_hash()
+            } else {
+                expected
+            }
+        );
+        let pending: Vec<_> = (0..200)
+            .map(|at| submit(&running.core, &format!("r{round}-{at}")))
+            .collect();
+        for (at, pending) in (1..).zip(pending) {
+            let applied = pending.blocking_recv().unwrap();
+            assert_eq!(applied.position().sequence, Sequence(round * 200 + at));
+            assert_eq!(applied.received_at(), Timestamp(7));
+            assert!(running.core.status().last_applied >= applied.position().sequence);
+        }
+        running.core.stop();
+        assert!(running.thread.join().unwrap().is_graceful());
+        let commands: u32 = running.published.iter().map(|batch| batch.header.count).sum();
+        assert_eq!(commands, 200);
+        let refused = running.core.submit(command("late")).map(|_| ());
+        assert_eq!(refused, Err(SubmitError::NotAccepting(NotAccepting::Stopping)));
+        expected = recover(
+            &settings(folder.path()),
+            Fragile::default(),
+            Applied::default(),
+            &mut |_| {},
+        )
+        .unwrap()
+        .machine()
+        .state_hash();
+    }
+}
+
+#[test]
+fn a_full_publisher_is_never_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    create(&settings(folder.path())).unwrap();
+    let running = start(folder.path(), 1);
+    for at in 0..20 {
+        submit(&running.core, &format!("r{at}")).blocking_recv().unwrap();
+    }
+    running.core.stop();
+    assert!(running.thread.join().unwrap().is_graceful());
+    assert_eq!(running.core.figures().publisher_dropped, 19);
+}
+
+#[test]
+fn a_deadline_lets_time_pass_without_a_client() {
+    let folder = tempfile::tempdir().unwrap();
+    create(&settings(folder.path())).unwrap();
+    let running = start(folder.path(), 10);
+    submit(&running.core, "soon").blocking_recv().unwrap();
+    let first = running.published.recv().unwrap();
+    let clock = running.published.recv().unwrap();
+    assert_eq!(clock.header.first_sequence, Sequence(2));
+    assert!(clock.header.sequenced_at.since_ns(first.header.sequenced_at) >= 1_000_000);
+    assert_eq!(clock.header.hashed_through, Sequence(1));
+    running.core.stop();
+    assert!(running.thread.join().unwrap().is_graceful());
+}
+
+#[test]
+fn a_blocked_core_takes_nothing_until_it_is_unblocked() {
+    let folder = tempfile::tempdir().unwrap();
+    create(&settings(folder.path())).unwrap();
+    let running = start(folder.path(), 10);
+    running.core.block(Some(NotAccepting::DiskFull));
+    let refused = running.core.submit(command("a")).map(|_| ());
+    assert_eq!(refused, Err(SubmitError::NotAccepting(NotAccepting::DiskFull)));
+    running.core.block(None);
+    submit(&running.core, "a").blocking_recv().unwrap();
+    running.core.stop();
+    assert!(running.thread.join().unwrap().is_graceful());
+}
+
+#[test]
+fn a_panic_names_the_command_and_quarantine_gets_past_it() {
+    let folder = tempfile::tempdir().unwrap();
+    create(&settings(folder.path())).unwrap();
+    let running = start(folder.path(), 10);
+    submit(&running.core, "fine").blocking_recv().unwrap();
+    assert!(
+        submit(&running.core, "panic").blocking_recv().is_err(),
+        "its outcome is unknown"
+    );
+    let end = running.thread.join().unwrap();
+    assert!(matches!(end, CoreEnd::Panicked(Sequence(2))), "{end}");
+    assert!(end.to_string().contains("meridian journal quarantine 2"), "{end}");
+    assert!(running.core.status().accepting.is_err());
+
+    let again = recover(
+        &settings(folder.path()),
+        Fragile::default(),
+        Applied::default(),
+        &mut |_| {},
+    );
+    let error = again.map(|_| ()).unwrap_err();
+    assert!(matches!(error, JournalError::Panicked(Sequence(2))), "{error}");
+    Quarantine::default()
+        .add(&settings(folder.path()).folder, Sequence(2))
+        .unwrap();
+    let running = start(folder.path(), 10);
+    assert_eq!(running.recovered.sequence, Sequence(2));
+    let applied = submit(&running.core, "on").blocking_recv().unwrap();
+    assert_eq!(applied.position().sequence, Sequence(3));
+    running.core.stop();
+    assert!(running.thread.join().unwrap().is_graceful());
+}

@@ -4,9 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use replica::StopReason;
-use replica::recovery::Damage;
+use replica::recovery::{Damage, Location};
 use types::Sequence;
-use wire::journal::LogIndex;
+use wire::journal::{LogIndex, RecordError};
 
 /// The disk said no.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +84,18 @@ pub enum JournalError {
          developers. `meridian journal quarantine {0}` turns the command into a reject; then start again"
     )]
     Panicked(Sequence),
+    /// A record that is needed is not there.
+    #[error("the record of index {index} (sequence {sequence} and on; {at}) can't be read: {error}")]
+    NoRecord {
+        /// Where it must stand.
+        at: Location,
+        /// Its index.
+        index: LogIndex,
+        /// The first sequence that may be in it.
+        sequence: Sequence,
+        /// What is there instead.
+        error: RecordError,
+    },
     /// What was asked for was retired.
     #[error("read the journal: index {wanted} was retired, the oldest kept one is {first}")]
     Retired {

@@ -43,21 +43,8 @@ impl MarkFile {
 
     /// Opens the file. Answers also with the mark that holds.
     pub(super) fn open(folder: &Folder) -> Result<(Self, Mark), JournalError> {
-        let path = folder.mark();
-        if !path.exists() {
-            let what = "is missing";
-            return Err(JournalError::Mark { path, what });
-        }
-        let file = folder.open(&path)?;
-        let mut bytes = Vec::new();
-        file.read_all(&mut bytes)?;
-        bytes.resize(MARK_FILE_BYTES, 0);
-        let slots = [decode_mark(&bytes), decode_mark(&bytes[MARK_SLOT_BYTES..])];
-        let newest = slots.into_iter().flatten().max_by_key(|mark| mark.counter);
-        let Some(newest) = newest else {
-            let what = "is damaged in both places";
-            return Err(JournalError::Mark { path, what });
-        };
+        let (slots, newest) = read_slots(folder)?;
+        let file = folder.open(&folder.mark())?;
         let counter = newest.counter;
         Ok((Self { file, counter, slots }, newest))
     }
@@ -91,6 +78,30 @@ impl MarkFile {
         self.write(place)?;
         self.write(place)
     }
+}
+
+/// The mark that holds, without opening the file for writing.
+pub(super) fn read_mark(folder: &Folder) -> Result<Mark, JournalError> {
+    read_slots(folder).map(|(_, newest)| newest)
+}
+
+fn read_slots(folder: &Folder) -> Result<([Option<Mark>; 2], Mark), JournalError> {
+    let path = folder.mark();
+    let mut bytes = match std::fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let what = "is missing";
+            return Err(JournalError::Mark { path, what });
+        }
+        Err(error) => return Err(DiskError::new("read", &path, error).into()),
+    };
+    bytes.resize(MARK_FILE_BYTES, 0);
+    let slots = [decode_mark(&bytes), decode_mark(&bytes[MARK_SLOT_BYTES..])];
+    let Some(newest) = slots.into_iter().flatten().max_by_key(|mark| mark.counter) else {
+        let what = "is damaged in both places";
+        return Err(JournalError::Mark { path, what });
+    };
+    Ok((slots, newest))
 }
 
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use replica::LogEntry;
-use replica::recovery::{Damage, Location, Place, Proof};
+use replica::recovery::{Damage, Location, Place};
 use types::{BatchHeader, Sequence};
 use wire::batch;
 use wire::journal::{
@@ -106,6 +106,15 @@ impl JournalReader {
         Ok(None)
     }
 
+    /// The same for a journal whose durable end is not known: ends where no further record stands. Only for tools; what
+    /// is damaged at the end looks like the end.
+    pub fn next_to_end(&mut self, through: Sequence) -> Result<Option<ReadEntry>, JournalError> {
+        match self.next(through) {
+            Err(JournalError::NoRecord { error, .. }) if error.is_unwritten() => Ok(None),
+            other => other,
+        }
+    }
+
     /// One record further. None if it holds no entry, or if the next segment was entered.
     fn next_record(&mut self) -> Result<Option<ReadEntry>, JournalError> {
         let at = Location {
@@ -125,13 +134,11 @@ impl JournalReader {
         let record = match found {
             Ok(record) => record,
             Err(error) => {
-                let error = Damage::Record {
+                let error = JournalError::NoRecord {
                     at,
                     index: self.place.index.next(),
                     sequence: self.place.sequence.next(),
                     error,
-                    // The caller's word: nothing further is known of the index.
-                    proof: Proof::Mark(LogIndex(self.place.index.0 + 1)),
                 };
                 return self.next_segment(error).map(|()| None);
             }
@@ -172,7 +179,7 @@ impl JournalReader {
     }
 
     /// The segment is at its end: goes over to the next one if that follows, otherwise it is damaged.
-    fn next_segment(&mut self, otherwise: Damage) -> Result<(), JournalError> {
+    fn next_segment(&mut self, otherwise: JournalError) -> Result<(), JournalError> {
         let number = self.number + 1;
         let path = self.folder.segment(number);
         let header = match read_header(&path) {
@@ -187,7 +194,7 @@ impl JournalReader {
                 && header.previous_chain == self.place.chain
         });
         if !follows {
-            return Err(self.damaged(otherwise));
+            return Err(otherwise);
         }
         self.file = File::open(&path).map_err(|error| DiskError::new("open", &path, error))?;
         self.path = path;
