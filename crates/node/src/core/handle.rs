@@ -27,6 +27,10 @@ const ELECTION_TICKS: usize = 10;
 pub(super) type Waiter = oneshot::Sender<Applied>;
 
 /// What is queued for the core.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "commands are queued by value, without an allocation each; a wake-up is rare"
+)]
 pub(super) enum Message {
     /// A command, and who waits for its answer.
     Command(Command, Waiter),

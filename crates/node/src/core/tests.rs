@@ -5,18 +5,21 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
 use gateway::handle::{CoreHandle, NotAccepting, Pending, SubmitError};
 use replica::Applied;
 use types::{
-    AccountId, Action, AppliedBatch, CancelAll, Command, Epoch, Event, GroupId, Incarnation, KeyId, Position, Sequence,
-    StateMachine, Timestamp,
+    AccountId, Action, CancelAll, Command, Epoch, Event, GroupId, Incarnation, KeyId, Position, Sequence, StateMachine,
+    Timestamp,
 };
 use wire::journal::{Identity, NodeId};
 
 use super::{Core, CoreEnd, CoreSettings, recover};
 use crate::journal::{JournalError, JournalSettings, Quarantine, SEGMENT_BYTES_MIN, create};
+use crate::publisher::{PublishReceiver, with_room_for};
 use crate::testing::Tally;
+
+/// Longer than anything takes.
+const LONG: Duration = Duration::from_secs(60);
 
 /// A tally that panics on one request id, and wants a clock command once it has seen another.
 #[derive(Clone, Copy, Debug, Default)]
@@ -89,7 +92,7 @@ fn settings(folder: &Path) -> JournalSettings {
 struct Running {
     core: Arc<Core>,
     thread: JoinHandle<CoreEnd>,
-    published: Receiver<Arc<AppliedBatch>>,
+    published: PublishReceiver,
     recovered: Applied,
     hash: u64,
 }
@@ -97,7 +100,7 @@ struct Running {
 fn start(folder: &Path, publisher_room: usize) -> Running {
     let recovered = recover(&settings(folder), Fragile::default(), Applied::default(), &mut |_| {}).unwrap();
     let (applied, hash) = (recovered.applied(), recovered.machine().state_hash());
-    let (publish, published) = bounded(publisher_room);
+    let (publish, published) = with_room_for(publisher_room);
     let core_settings = CoreSettings {
         epoch: Epoch(1),
         spin: Duration::ZERO,
@@ -157,7 +160,10 @@ fn commands_are_answered_published_and_there_after_a_restart() {
         }
         running.core.stop();
         assert!(running.thread.join().unwrap().is_graceful());
-        let commands: u32 = running.published.iter().map(|batch| batch.header.count).sum();
+        let mut commands = 0;
+        while let Ok(batch) = running.published.recv_timeout(Duration::ZERO) {
+            commands += batch.header.count;
+        }
         assert_eq!(commands, 200);
         let refused = running.core.submit(command("late")).map(|_| ());
         assert_eq!(refused, Err(SubmitError::NotAccepting(NotAccepting::Stopping)));
@@ -192,8 +198,8 @@ fn a_deadline_lets_time_pass_without_a_client() {
     create(&settings(folder.path())).unwrap();
     let running = start(folder.path(), 10);
     submit(&running.core, "soon").blocking_recv().unwrap();
-    let first = running.published.recv().unwrap();
-    let clock = running.published.recv().unwrap();
+    let first = running.published.recv_timeout(LONG).unwrap();
+    let clock = running.published.recv_timeout(LONG).unwrap();
     assert_eq!(clock.header.first_sequence, Sequence(2));
     assert!(clock.header.sequenced_at.since_ns(first.header.sequenced_at) >= 1_000_000);
     assert_eq!(clock.header.hashed_through, Sequence(1));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+use crossbeam_channel::{Receiver, TryRecvError};
 use gateway::handle::{Applied, NotAccepting};
 use metrics::{Histogram, histogram};
 use replica::{Input, Now, Output, Refusal, Replica};
@@ -165,10 +165,7 @@ where
             }
             std::hint::spin_loop();
         }
-        match self.queue.recv_deadline(until) {
-            Ok(message) => Some(message),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.queue.recv_deadline(until).ok()
     }
 
     fn deadline_is_due(&self) -> bool {

@@ -66,7 +66,7 @@ impl PublishSender {
 
 impl PublishReceiver {
     /// The next batch, once there is one.
-    pub(super) fn recv_timeout(&self, timeout: Duration) -> Result<Arc<AppliedBatch>, RecvTimeoutError> {
+    pub(crate) fn recv_timeout(&self, timeout: Duration) -> Result<Arc<AppliedBatch>, RecvTimeoutError> {
         let batch = self.receiver.recv_timeout(timeout)?;
         self.events.fetch_sub(batch.events.len(), Ordering::Relaxed);
         Ok(batch)
