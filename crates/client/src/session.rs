@@ -38,7 +38,7 @@ pub enum StreamEvent {
     /// has one, and something may have been missed.
     Restarted(Channel, Option<String>),
     /// A stream came to its end.
-    Ended(Ended),
+    Ended(Box<Ended>),
     /// The client has stopped, and why.
     Stopped(ClientError),
 }
@@ -299,11 +299,11 @@ impl Session {
             }
             self.followed.remove(&key);
             let (channel, symbol) = key;
-            return vec![Step::Deliver(StreamEvent::Ended(Ended {
+            return vec![Step::Deliver(StreamEvent::Ended(Box::new(Ended {
                 channel,
                 symbol,
                 problem,
-            }))];
+            })))];
         }
         if let Some(followed) = self.followed.get_mut(&key) {
             followed.last = None;
@@ -321,7 +321,7 @@ impl Session {
             return self.resume(&key).map(Step::Send).into_iter().collect();
         }
         self.followed.remove(&key);
-        vec![Step::Deliver(StreamEvent::Ended(ended))]
+        vec![Step::Deliver(StreamEvent::Ended(Box::new(ended)))]
     }
 
     /// Takes a message of a stream: in its place, a repetition, or behind a gap.

@@ -63,7 +63,7 @@ pub enum AssetCommand {
 #[derive(Debug, Subcommand)]
 pub enum InstrumentCommand {
     /// Make an instrument, which starts out halted; `admin instrument status SYMBOL trading` opens it.
-    Create(InstrumentArguments),
+    Create(Box<InstrumentArguments>),
     /// Let an instrument trade, halt it, or close it for good.
     Status {
         /// The instrument.
