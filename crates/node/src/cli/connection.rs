@@ -12,26 +12,27 @@ use crate::demo::DemoFile;
 
 const PUBLIC_URL: &str = "http://127.0.0.1:7411";
 const ADMIN_URL: &str = "http://127.0.0.1:7412";
-/// The name of an operator's key in a demo's folder.
-const ADMIN: &str = "admin";
 
 /// Which exchange, and as whom.
 ///
-/// Credentials are, in this order: `--key` and `--secret`; the variables `MERIDIAN_KEY` and `MERIDIAN_SECRET`; those of
-/// the demo whose folder `--demo` names.
+/// Credentials are, in this order: `--key` and `--secret`; those of the demo that `--as` names; the variables
+/// `MERIDIAN_KEY` and `MERIDIAN_SECRET` (for operators `MERIDIAN_ADMIN_KEY` and `MERIDIAN_ADMIN_SECRET`); those of the
+/// demo in the folder that `--demo` names.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Which exchange, and as whom (commands of clients and operators)")]
 pub struct ConnectionArguments {
-    /// Where the exchange listens; else MERIDIAN_URL, or http://127.0.0.1:7411.
+    /// Where the exchange listens; else MERIDIAN_URL, or where the demo listens, or http://127.0.0.1:7411.
     #[arg(long, global = true)]
     url: Option<String>,
-    /// Where the exchange listens for operators; else MERIDIAN_ADMIN_URL, or http://127.0.0.1:7412.
+    /// Where the exchange listens for operators; else MERIDIAN_ADMIN_URL, or where the demo does, or
+    /// http://127.0.0.1:7412.
     #[arg(long, global = true)]
     admin_url: Option<String>,
-    /// The key's number; else MERIDIAN_KEY.
+    /// The key's number; else MERIDIAN_KEY, for operators MERIDIAN_ADMIN_KEY.
     #[arg(long, global = true)]
     key: Option<String>,
-    /// The key's secret, ed25519:HEX or hmac:HEX; else MERIDIAN_SECRET, which other users of this machine don't see.
+    /// The key's secret, ed25519:HEX or hmac:HEX; else MERIDIAN_SECRET, for operators MERIDIAN_ADMIN_SECRET. Unlike an
+    /// argument a variable is not seen by other users of this machine.
     #[arg(long, global = true)]
     secret: Option<String>,
     /// The folder of a demo, whose keys are used if none is given.
@@ -48,33 +49,55 @@ pub struct ConnectionArguments {
 impl ConnectionArguments {
     /// Where clients connect.
     pub fn endpoint(&self) -> Result<Endpoint> {
-        endpoint(self.url.as_deref(), "MERIDIAN_URL", PUBLIC_URL)
+        self.endpoint_of(self.url.as_deref(), "MERIDIAN_URL", |file| file.public, PUBLIC_URL)
     }
 
     /// Where operators connect.
     pub fn admin_endpoint(&self) -> Result<Endpoint> {
-        endpoint(self.admin_url.as_deref(), "MERIDIAN_ADMIN_URL", ADMIN_URL)
+        self.endpoint_of(
+            self.admin_url.as_deref(),
+            "MERIDIAN_ADMIN_URL",
+            |file| file.admin,
+            ADMIN_URL,
+        )
     }
 
     /// As whom a client's command acts.
     pub fn credentials(&self) -> Result<Credentials> {
-        self.credentials_of(self.demo_name.as_deref().unwrap_or("trader"))
+        self.credentials_of("MERIDIAN", "trader")
     }
 
     /// As whom an operator's command acts.
     pub fn admin_credentials(&self) -> Result<Credentials> {
-        self.credentials_of(self.demo_name.as_deref().unwrap_or(ADMIN))
+        self.credentials_of("MERIDIAN_ADMIN", "admin")
     }
 
-    fn credentials_of(&self, demo_name: &str) -> Result<Credentials> {
-        let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-        let key = self.key.clone().or_else(|| variable("MERIDIAN_KEY"));
-        let secret = self.secret.clone().or_else(|| variable("MERIDIAN_SECRET"));
-        match (key, secret) {
+    fn credentials_of(&self, variables: &str, demo_name: &str) -> Result<Credentials> {
+        match (&self.key, &self.secret, &self.demo_name) {
+            (Some(key), Some(secret), _) => return Ok(Credentials::parse(key, secret)?),
+            (None, None, Some(name)) => return of_demo(&self.demo, name),
+            (None, None, None) => {}
+            _ => bail!("--key and --secret belong together; only one of them is given"),
+        }
+        let named = |what: &str| format!("{variables}_{what}");
+        match (variable(&named("KEY")), variable(&named("SECRET"))) {
             (Some(key), Some(secret)) => Ok(Credentials::parse(&key, &secret)?),
             (None, None) => of_demo(&self.demo, demo_name),
-            _ => bail!("a key and its secret belong together; only one of them is given"),
+            _ => bail!("{variables}_KEY and {variables}_SECRET belong together; only one of them is set"),
         }
+    }
+
+    fn endpoint_of(
+        &self,
+        argument: Option<&str>,
+        name: &str,
+        of_demo: fn(DemoFile) -> Option<String>,
+        default: &str,
+    ) -> Result<Endpoint> {
+        let given = argument.map(str::to_owned).or_else(|| variable(name));
+        let from_demo = || DemoFile::peek(&self.demo).ok().flatten().and_then(of_demo);
+        let url = given.or_else(from_demo).unwrap_or_else(|| default.to_owned());
+        Ok(Endpoint::parse(&url)?)
     }
 
     /// The cluster of the demo whose folder is named, if there is one and nothing else says where to connect.
@@ -124,10 +147,8 @@ pub fn policy() -> RetryPolicy {
     }
 }
 
-fn endpoint(argument: Option<&str>, variable: &str, default: &str) -> Result<Endpoint> {
-    let variable = env::var(variable).ok();
-    let url = argument.or(variable.as_deref()).unwrap_or(default);
-    Ok(Endpoint::parse(url)?)
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn of_demo(folder: &Path, name: &str) -> Result<Credentials> {

@@ -27,8 +27,11 @@ pub fn run(arguments: &DemoArguments) -> Result<()> {
     let node = Node::start(folder, identity, &config)?;
     demo::complete(&*node.core(), &*node.events(), node.folder(), &mut file)?;
     let listeners = Listeners::bind(&config.listen, BusyPort::MoveOn)?;
+    file.public = Some(url(listeners.public.local_addr())?);
+    file.admin = Some(url(listeners.admin.local_addr())?);
+    file.write(node.folder())?;
     print_greeting(&arguments.data, &identity, &file, &listeners)?;
-    let endpoint = Endpoint::parse(&format!("http://{}", listeners.public.local_addr()?))?;
+    let endpoint = Endpoint::parse(&url(listeners.public.local_addr())?)?;
     let market = runtime.spawn(demo::market::run(endpoint, file, stop.clone()));
     let served = runtime.block_on(node.serve(listeners, stop));
     market.abort();
@@ -70,8 +73,12 @@ fn config(data: &Path) -> Config {
     config
 }
 
+fn url(address: std::io::Result<SocketAddr>) -> std::io::Result<String> {
+    address.map(|address| format!("http://{address}"))
+}
+
 fn print_greeting(data: &Path, identity: &Identity, file: &DemoFile, listeners: &Listeners) -> Result<()> {
-    let url = |address: std::io::Result<SocketAddr>| address.map(|address| format!("http://{address}"));
+    let program = std::env::args().next().unwrap_or_else(|| "meridian".to_owned());
     let public = url(listeners.public.local_addr())?;
     let admin = url(listeners.admin.local_addr())?;
     let operations = url(listeners.operations.local_addr())?;
@@ -81,11 +88,14 @@ fn print_greeting(data: &Path, identity: &Identity, file: &DemoFile, listeners: 
          clients     {public}   (reference: {public}/docs)\n  \
          operators   {admin}\n  \
          operations  {operations}/metrics   {operations}/health/ready\n\n\
-         You trade as account {account} with key {key}; it has USD, BTC, ETH and AAPL. In another terminal:\n\n  \
+         You trade as account {account} with key {key}; it has USD, BTC, ETH and AAPL. In another terminal, in this folder:\n\n  \
+         {program} watch BTC-USD\n  \
+         {program} order place BTC-USD buy 0.1 --price 48000\n  \
+         {program} order list\n  \
+         {program} sign --help      (the same with curl)\n\n\
+         From elsewhere, the same after:\n\n  \
          export MERIDIAN_URL={public} MERIDIAN_CLUSTER={cluster}\n  \
-         export MERIDIAN_KEY={key} MERIDIAN_SECRET={secret}\n  \
-         curl {public}/v1/time\n  \
-         curl {public}/v1/instruments\n\n\
+         export MERIDIAN_KEY={key} MERIDIAN_SECRET={secret}\n\n\
          The other keys, the operator's too, are in {file}. Ctrl-C stops the demo; the data stays.",
         cluster = identity.cluster,
         data = data.display(),

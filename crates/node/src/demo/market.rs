@@ -27,7 +27,7 @@ const TAKE_PPM: i64 = 2_000;
 /// By how much the fair price moves at most in one step, in parts of a million.
 const STEP_PPM: i64 = 60;
 /// How far the fair price may wander from home, in parts of a million.
-const WANDER_PPM: i64 = 50_000;
+const WANDER_PPM: i64 = 20_000;
 
 /// The market, which ends when it is told to stop. What goes wrong is logged, and the market goes on.
 pub async fn run(endpoint: Endpoint, file: DemoFile, mut stop: watch::Receiver<bool>) {

@@ -29,6 +29,12 @@ pub struct DemoFile {
     pub cluster_id: String,
     /// True once all of them exist in the exchange.
     pub complete: bool,
+    /// Where it listened for clients when it last ran, as a URL.
+    #[serde(default)]
+    pub public: Option<String>,
+    /// Where it listened for operators when it last ran, as a URL.
+    #[serde(default)]
+    pub admin: Option<String>,
     /// The operator's key first, then one for each participant.
     pub keys: Vec<DemoKey>,
 }
@@ -66,6 +72,8 @@ impl DemoFile {
         Self {
             cluster_id: cluster_id.to_string(),
             complete: false,
+            public: None,
+            admin: None,
             keys: keys.collect(),
         }
     }
@@ -105,6 +113,11 @@ impl DemoFile {
              cluster_id = \"{}\"\ncomplete = {}\n",
             self.cluster_id, self.complete
         );
+        for (name, url) in [("public", &self.public), ("admin", &self.admin)] {
+            if let Some(url) = url {
+                text += &format!("{name} = \"{url}\"\n");
+            }
+        }
         for key in &self.keys {
             let DemoKey {
                 name,

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -138,9 +138,13 @@ fn progress_bar(rows: usize, hidden: bool) -> ProgressBar {
     if hidden {
         return ProgressBar::hidden();
     }
-    let style = "{bar:40} {pos}/{len} rows  {per_sec:.0}  {eta} left";
-    let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(rows as u64).with_style(style)
+    let template = "{bar:40} {pos}/{len} rows  {rate} a second  {eta} left";
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let rate = |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+        // A bar that can't be drawn stops nothing.
+        let _ = write!(text, "{:.0}", state.per_sec());
+    };
+    ProgressBar::new(rows as u64).with_style(style.with_key("rate", rate))
 }
 
 fn report(connection: &ConnectionArguments, check: Check, elapsed: Duration) -> Result<()> {
