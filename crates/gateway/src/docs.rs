@@ -151,7 +151,8 @@ fn operation_html(path: &str, method: &str, operation: &Value) -> String {
     }
     html.push_str("<table><tr><th>status</th><th>body</th><th>what it means</th></tr>");
     for (status, response) in object(&operation["responses"]) {
-        let schema = &response["content"]["application/json"]["schema"];
+        let content = object(&response["content"]).next();
+        let schema = content.map_or(&Value::Null, |(_, content)| &content["schema"]);
         row(
             &mut html,
             &[escaped(status), kind(schema), escaped(text(&response["description"]))],
@@ -181,7 +182,7 @@ fn schema_html(name: &str, schema: &Value) -> String {
                 &[
                     format!("<code>{}</code>{needed}", escaped(key)),
                     kind(property),
-                    escaped(text(&property["description"])),
+                    escaped(description(property)),
                 ],
             );
         }
@@ -191,6 +192,12 @@ fn schema_html(name: &str, schema: &Value) -> String {
     }
     html.push_str("</details>");
     html
+}
+
+/// What a key says of itself; of one that may be null the description stands in the first choice.
+fn description(property: &Value) -> &str {
+    let own = property["description"].as_str();
+    own.unwrap_or_else(|| text(&property["oneOf"][0]["description"]))
 }
 
 /// What kind of value a schema takes, in a few words.

@@ -18,7 +18,7 @@ const MILLISECOND_NS: u64 = 1_000_000;
 #[utoipa::path(post, path = "/v1/cancel-after", tag = "orders", operation_id = "cancel_after", security(("signature" = [])),
     params(("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once.")),
     request_body = json::CancelAfterRequest,
-    responses((status = 200, description = "The deadline.", body = json::CancelAfterAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "The deadline.", body = json::CancelAfterAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn cancel_after(incoming: Incoming) -> Result<Json<json::CancelAfterAnswer>, Failure> {
     let shared = &incoming.shared;
     incoming.query(&[])?;
@@ -42,7 +42,7 @@ pub(crate) async fn cancel_after(incoming: Incoming) -> Result<Json<json::Cancel
     params(
         ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 500; left out: 100."),
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
-    responses((status = 200, description = "A page.", body = json::Fills), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "A page.", body = json::Fills), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn fills(incoming: Incoming) -> Result<Json<json::Fills>, Failure> {
     let shared = &incoming.shared;
     let query = incoming.query(&["limit", "cursor"])?;
@@ -70,7 +70,7 @@ pub(crate) async fn fills(incoming: Incoming) -> Result<Json<json::Fills>, Failu
 
 /// The account's balances
 #[utoipa::path(get, path = "/v1/balances", tag = "account", operation_id = "balances", security(("signature" = [])),
-    responses((status = 200, description = "The balances.", body = json::Balances), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "The balances.", body = json::Balances), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn balances(incoming: Incoming) -> Result<Json<json::Balances>, Failure> {
     incoming.query(&[])?;
     let caller = incoming.verify(Scopes::READ).await?;
@@ -97,7 +97,7 @@ pub(super) fn balance_as_json(shared: &Shared, balance: &Balance) -> Option<json
 
 /// The limits that hold for the caller
 #[utoipa::path(get, path = "/v1/limits", tag = "account", operation_id = "limits", security(("signature" = [])),
-    responses((status = 200, description = "The limits.", body = json::Limits), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "The limits.", body = json::Limits), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn limits(incoming: Incoming) -> Result<Json<json::Limits>, Failure> {
     incoming.query(&[])?;
     let shared = &incoming.shared;

@@ -93,7 +93,7 @@ fn tell(shared: &Shared, executed: &Executed) -> json::AdminAnswer {
 #[utoipa::path(post, path = "/v1/admin/assets", tag = "assets and instruments", operation_id = "create_asset", security(("signature" = [])),
     params(("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once.")),
     request_body = json::AssetRequest,
-    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn create_asset(incoming: Incoming) -> Answer {
     execute(&incoming, async |_: &Arc<Shared>, request: json::AssetRequest| {
         Ok(Action::CreateAsset {
@@ -106,7 +106,7 @@ pub(crate) async fn create_asset(incoming: Incoming) -> Answer {
 
 /// All assets
 #[utoipa::path(get, path = "/v1/admin/assets", tag = "assets and instruments", operation_id = "assets", security(("signature" = [])),
-    responses((status = 200, description = "The assets.", body = json::Assets), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "The assets.", body = json::Assets), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn assets(incoming: Incoming) -> Result<Json<json::Assets>, Failure> {
     incoming.query(&[])?;
     incoming.verify(Scopes::ADMIN).await?;
@@ -123,7 +123,7 @@ pub(crate) async fn assets(incoming: Incoming) -> Result<Json<json::Assets>, Fai
 #[utoipa::path(post, path = "/v1/admin/instruments", tag = "assets and instruments", operation_id = "create_instrument", security(("signature" = [])),
     params(("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once.")),
     request_body = json::InstrumentRequest,
-    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn create_instrument(incoming: Incoming) -> Answer {
     execute(
         &incoming,
@@ -137,7 +137,7 @@ pub(crate) async fn create_instrument(incoming: Incoming) -> Answer {
     params(
         ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 500; left out: 100."),
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
-    responses((status = 200, description = "A page.", body = json::Instruments), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "A page.", body = json::Instruments), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn instruments(incoming: Incoming) -> Result<Json<json::Instruments>, Failure> {
     let query = incoming.query(&["limit", "cursor"])?;
     incoming.verify(Scopes::ADMIN).await?;
@@ -153,7 +153,7 @@ pub(crate) async fn instruments(incoming: Incoming) -> Result<Json<json::Instrum
         ("symbol" = String, Path, description = "The instrument."),
         ("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once.")),
     request_body = json::InstrumentRules,
-    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn set_instrument_rules(symbol: PathPart, incoming: Incoming) -> Answer {
     execute(
         &incoming,
@@ -171,7 +171,7 @@ pub(crate) async fn set_instrument_rules(symbol: PathPart, incoming: Incoming) -
         ("symbol" = String, Path, description = "The instrument."),
         ("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once.")),
     request_body = json::InstrumentStatusRequest,
-    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn set_instrument_status(symbol: PathPart, incoming: Incoming) -> Answer {
     execute(
         &incoming,
@@ -189,7 +189,7 @@ pub(crate) async fn set_instrument_status(symbol: PathPart, incoming: Incoming) 
 /// A new account
 #[utoipa::path(post, path = "/v1/admin/accounts", tag = "accounts and keys", operation_id = "create_account", security(("signature" = [])),
     params(("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once.")),
-    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn create_account(incoming: Incoming) -> Answer {
     execute_without_body(&incoming, Action::CreateAccount).await
 }
@@ -199,7 +199,7 @@ pub(crate) async fn create_account(incoming: Incoming) -> Answer {
     params(
         ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 500; left out: 100."),
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
-    responses((status = 200, description = "A page.", body = json::Accounts), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "A page.", body = json::Accounts), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn accounts(incoming: Incoming) -> Result<Json<json::Accounts>, Failure> {
     let query = incoming.query(&["limit", "cursor"])?;
     let (limit, after) = (query.limit()?, query.cursor()?);
@@ -220,7 +220,7 @@ pub(crate) async fn accounts(incoming: Incoming) -> Result<Json<json::Accounts>,
         ("account_id" = String, Path, description = "The account."),
         ("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once.")),
     request_body = json::AccountStatusRequest,
-    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn set_account_status(account_id: PathPart, incoming: Incoming) -> Answer {
     let account: AccountId = account_id.parse()?;
     execute(
@@ -238,7 +238,7 @@ pub(crate) async fn set_account_status(account_id: PathPart, incoming: Incoming)
 /// An account's balances
 #[utoipa::path(get, path = "/v1/admin/accounts/{account_id}/balances", tag = "accounts and keys", operation_id = "account_balances", security(("signature" = [])),
     params(("account_id" = String, Path, description = "The account.")),
-    responses((status = 200, description = "The balances.", body = json::Balances), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "The balances.", body = json::Balances), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn balances(account_id: PathPart, incoming: Incoming) -> Result<Json<json::Balances>, Failure> {
     incoming.query(&[])?;
     let id: AccountId = account_id.parse()?;
@@ -256,7 +256,7 @@ pub(crate) async fn balances(account_id: PathPart, incoming: Incoming) -> Result
 #[utoipa::path(post, path = "/v1/admin/keys", tag = "accounts and keys", operation_id = "create_key", security(("signature" = [])),
     params(("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once.")),
     request_body = json::KeyRequest,
-    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn create_key(incoming: Incoming) -> Answer {
     execute(&incoming, async |shared: &Arc<Shared>, request: json::KeyRequest| {
         read::key(shared, &request)
@@ -269,7 +269,7 @@ pub(crate) async fn create_key(incoming: Incoming) -> Answer {
     params(
         ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 500; left out: 100."),
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
-    responses((status = 200, description = "A page.", body = json::Keys), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "A page.", body = json::Keys), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn keys(incoming: Incoming) -> Result<Json<json::Keys>, Failure> {
     let query = incoming.query(&["limit", "cursor"])?;
     let (limit, after) = (query.limit()?, query.cursor()?);
@@ -289,7 +289,7 @@ pub(crate) async fn keys(incoming: Incoming) -> Result<Json<json::Keys>, Failure
     params(
         ("key_id" = String, Path, description = "The key."),
         ("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once.")),
-    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn revoke_key(key_id: PathPart, incoming: Incoming) -> Answer {
     let key: KeyId = key_id.parse()?;
     execute_without_body(&incoming, Action::RevokeKey { key }).await
@@ -299,7 +299,7 @@ pub(crate) async fn revoke_key(key_id: PathPart, incoming: Incoming) -> Answer {
 #[utoipa::path(post, path = "/v1/admin/deposits", tag = "money", operation_id = "deposit", security(("signature" = [])),
     params(("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once.")),
     request_body = json::TransferRequest,
-    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn deposit(incoming: Incoming) -> Answer {
     execute(
         &incoming,
@@ -314,7 +314,7 @@ pub(crate) async fn deposit(incoming: Incoming) -> Answer {
 #[utoipa::path(post, path = "/v1/admin/withdrawals", tag = "money", operation_id = "withdraw", security(("signature" = [])),
     params(("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once.")),
     request_body = json::TransferRequest,
-    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn withdraw(incoming: Incoming) -> Answer {
     execute(
         &incoming,
@@ -329,7 +329,7 @@ pub(crate) async fn withdraw(incoming: Incoming) -> Answer {
 #[utoipa::path(post, path = "/v1/admin/cancel-all", tag = "orders", operation_id = "cancel_all_for", security(("signature" = [])),
     params(("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once.")),
     request_body = json::CancelAllForRequest,
-    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn cancel_all(incoming: Incoming) -> Answer {
     execute(
         &incoming,
@@ -351,7 +351,7 @@ pub(crate) async fn cancel_all(incoming: Incoming) -> Answer {
 
 /// The limits that requests are executed by
 #[utoipa::path(get, path = "/v1/admin/rules", tag = "rules", operation_id = "rules", security(("signature" = [])),
-    responses((status = 200, description = "The limits.", body = json::Rules), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "The limits.", body = json::Rules), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn rules(incoming: Incoming) -> Result<Json<json::Rules>, Failure> {
     incoming.query(&[])?;
     incoming.verify(Scopes::ADMIN).await?;
@@ -365,7 +365,7 @@ pub(crate) async fn rules(incoming: Incoming) -> Result<Json<json::Rules>, Failu
 #[utoipa::path(put, path = "/v1/admin/rules", tag = "rules", operation_id = "set_rules", security(("signature" = [])),
     params(("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once.")),
     request_body = json::Rules,
-    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "It was executed.", body = json::AdminAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn set_rules(incoming: Incoming) -> Answer {
     execute(&incoming, async |_: &Arc<Shared>, request: json::Rules| {
         let rules = request.rules().ok_or_else(|| Failure::new(Refusal::NumberInvalid))?;

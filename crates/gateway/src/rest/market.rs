@@ -21,7 +21,7 @@ const DEPTH_MAX: usize = 1_000;
 
 /// The node's time, and the cluster id for signatures
 #[utoipa::path(get, path = "/v1/time", tag = "market data", operation_id = "time",
-    responses((status = 200, description = "The time.", body = json::ServerTime), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "The time.", body = json::ServerTime), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn time(State(shared): State<Arc<Shared>>) -> Json<json::ServerTime> {
     let status = shared.core.status();
     Json(json::ServerTime {
@@ -39,7 +39,7 @@ pub(crate) async fn time(State(shared): State<Arc<Shared>>) -> Json<json::Server
     params(
         ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 500; left out: 100."),
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
-    responses((status = 200, description = "A page.", body = json::Instruments), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "A page.", body = json::Instruments), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn instruments(incoming: Incoming) -> Result<Json<json::Instruments>, Failure> {
     let query = incoming.query(&["limit", "cursor"])?;
     incoming.shared.catch_up().await?;
@@ -85,7 +85,7 @@ pub(super) fn scale_of(shared: &Shared, instrument: &Instrument) -> Result<Scale
 /// One instrument
 #[utoipa::path(get, path = "/v1/instruments/{symbol}", tag = "market data", operation_id = "instrument",
     params(("symbol" = String, Path, description = "The instrument.")),
-    responses((status = 200, description = "The instrument.", body = json::Instrument), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "The instrument.", body = json::Instrument), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn instrument(symbol: PathPart, incoming: Incoming) -> Result<Json<json::Instrument>, Failure> {
     incoming.query(&[])?;
     incoming.shared.catch_up().await?;
@@ -98,7 +98,7 @@ pub(crate) async fn instrument(symbol: PathPart, incoming: Incoming) -> Result<J
     params(
         ("symbol" = String, Path, description = "The instrument."),
         ("depth" = Option<u32>, Query, description = "Price levels on each side, 1 to 1000; left out: 50.")),
-    responses((status = 200, description = "The best levels.", body = json::Book), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "The best levels.", body = json::Book), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn book(symbol: PathPart, incoming: Incoming) -> Result<Json<json::Book>, Failure> {
     let shared = &incoming.shared;
     let depth = incoming.query(&["depth"])?.parsed("depth")?.unwrap_or(DEPTH_DEFAULT);
@@ -133,7 +133,7 @@ pub(crate) async fn book(symbol: PathPart, incoming: Incoming) -> Result<Json<js
         ("symbol" = String, Path, description = "The instrument."),
         ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 500; left out: 100."),
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
-    responses((status = 200, description = "A page.", body = json::Trades), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "A page.", body = json::Trades), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn trades(symbol: PathPart, incoming: Incoming) -> Result<Json<json::Trades>, Failure> {
     let shared = &incoming.shared;
     let query = incoming.query(&["limit", "cursor"])?;

@@ -23,7 +23,7 @@ use crate::intake;
     responses(
         (status = 201, description = "It was executed now.", body = json::OrderAnswer),
         (status = 200, description = "It was executed before, or was only to be validated (then the body is a ValidationAnswer).", body = json::OrderAnswer),
-        (status = "default", description = "It was not executed, or that is not known.", body = json::Problem)))]
+        (status = "default", description = "It was not executed, or that is not known.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn place(incoming: Incoming) -> Result<Response, Failure> {
     let shared = &incoming.shared;
     incoming.query(&[])?;
@@ -57,7 +57,7 @@ fn status_of_placed(executed: &Executed) -> StatusCode {
         ("symbol" = Option<String>, Query, description = "Only those of this instrument."),
         ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 500; left out: 100."),
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
-    responses((status = 200, description = "A page.", body = json::Orders), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "A page.", body = json::Orders), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn list(incoming: Incoming) -> Result<Json<json::Orders>, Failure> {
     let shared = &incoming.shared;
     let query = incoming.query(&["symbol", "limit", "cursor"])?;
@@ -94,7 +94,7 @@ fn as_json(shared: &Shared, order: &Order, reason: Option<types::CloseReason>) -
         ("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once."),
         ("symbol" = Option<String>, Query, description = "Only those of this instrument."),
         ("valid_until" = Option<String>, Query, description = "Refuse it when sequenced after this, in nanoseconds since 1970.")),
-    responses((status = 200, description = "They were cancelled.", body = json::CancelAllAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "They were cancelled.", body = json::CancelAllAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn cancel_all(incoming: Incoming) -> Result<Json<json::CancelAllAnswer>, Failure> {
     let shared = &incoming.shared;
     let query = incoming.query(&["symbol", "valid_until"])?;
@@ -114,7 +114,7 @@ pub(crate) async fn cancel_all(incoming: Incoming) -> Result<Json<json::CancelAl
 /// One order, open or closed
 #[utoipa::path(get, path = "/v1/orders/{order_id}", tag = "orders", operation_id = "order", security(("signature" = [])),
     params(("order_id" = String, Path, description = "The order's id.")),
-    responses((status = 200, description = "The order.", body = json::Order), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "The order.", body = json::Order), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn get(order_id: PathPart, incoming: Incoming) -> Result<Json<json::Order>, Failure> {
     look_up(&incoming, by_order_id(&order_id)?).await
 }
@@ -122,7 +122,7 @@ pub(crate) async fn get(order_id: PathPart, incoming: Incoming) -> Result<Json<j
 /// One order by what the client called it, open or closed
 #[utoipa::path(get, path = "/v1/orders/by-client-id/{client_order_id}", tag = "orders", operation_id = "order_by_client_id", security(("signature" = [])),
     params(("client_order_id" = String, Path, description = "What the client called it.")),
-    responses((status = 200, description = "The order.", body = json::Order), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "The order.", body = json::Order), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn get_by_client_id(client_id: PathPart, incoming: Incoming) -> Result<Json<json::Order>, Failure> {
     look_up(&incoming, by_client_id(&client_id)?).await
 }
@@ -153,7 +153,7 @@ async fn look_up(incoming: &Incoming, target: OrderTarget) -> Result<Json<json::
         ("order_id" = String, Path, description = "The order's id."),
         ("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once.")),
     request_body = json::Replace,
-    responses((status = 200, description = "It was changed.", body = json::OrderAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "It was changed.", body = json::OrderAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn replace(order_id: PathPart, incoming: Incoming) -> Result<Json<json::OrderAnswer>, Failure> {
     replace_target(&incoming, by_order_id(&order_id)?).await
 }
@@ -164,7 +164,7 @@ pub(crate) async fn replace(order_id: PathPart, incoming: Incoming) -> Result<Js
         ("client_order_id" = String, Path, description = "What the client called it."),
         ("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once.")),
     request_body = json::Replace,
-    responses((status = 200, description = "It was changed.", body = json::OrderAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "It was changed.", body = json::OrderAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn replace_by_client_id(
     client_id: PathPart,
     incoming: Incoming,
@@ -198,7 +198,7 @@ async fn replace_target(incoming: &Incoming, target: OrderTarget) -> Result<Json
         ("order_id" = String, Path, description = "The order's id."),
         ("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once."),
         ("valid_until" = Option<String>, Query, description = "Refuse it when sequenced after this, in nanoseconds since 1970.")),
-    responses((status = 200, description = "It was cancelled.", body = json::OrderAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "It was cancelled.", body = json::OrderAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn cancel(order_id: PathPart, incoming: Incoming) -> Result<Json<json::OrderAnswer>, Failure> {
     cancel_target(&incoming, by_order_id(&order_id)?).await
 }
@@ -211,7 +211,7 @@ pub(crate) async fn cancel(order_id: PathPart, incoming: Incoming) -> Result<Jso
         ("client_order_id" = String, Path, description = "What the client called it."),
         ("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once."),
         ("valid_until" = Option<String>, Query, description = "Refuse it when sequenced after this, in nanoseconds since 1970.")),
-    responses((status = 200, description = "It was cancelled, or its id burnt.", body = json::OrderAnswer), (status = "default", description = "An error.", body = json::Problem)))]
+    responses((status = 200, description = "It was cancelled, or its id burnt.", body = json::OrderAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn cancel_by_client_id(
     client_id: PathPart,
     incoming: Incoming,
@@ -233,7 +233,7 @@ async fn cancel_target(incoming: &Incoming, target: OrderTarget) -> Result<Json<
 /// Several requests in one, each under its own id and with its own outcome
 #[utoipa::path(post, path = "/v1/orders/batch", tag = "orders", operation_id = "batch", security(("signature" = [])),
     request_body = json::BatchRequest,
-    responses((status = 200, description = "What became of each item.", body = json::BatchAnswer), (status = "default", description = "The batch as a whole was not taken.", body = json::Problem)))]
+    responses((status = 200, description = "What became of each item.", body = json::BatchAnswer), (status = "default", description = "The batch as a whole was not taken.", body = json::Problem, content_type = "application/problem+json")))]
 pub(crate) async fn batch(incoming: Incoming) -> Result<Json<json::BatchAnswer>, Failure> {
     incoming.query(&[])?;
     let request: json::BatchRequest = incoming.json()?;
