@@ -97,7 +97,10 @@ impl WsClient {
         &self.clock
     }
 
-    /// Sends a request, behind those that were submitted before it, without waiting for its reply.
+    /// Sends a request, behind those that were submitted before it, without waiting for its reply. One that the exchange
+    /// is too busy for is sent again later, and those behind it may be executed first: whoever needs an order among
+    /// requests stays within the rate of `/v1/limits`, or waits for replies.
+    ///
     /// Fills in `valid_until` of an order, replace, cancel, cancel-all and cancel-after where it is missing.
     pub async fn submit(&self, mut request: Request) -> Result<PendingReply, ClientError> {
         let valid_until = match &mut request {
@@ -207,6 +210,12 @@ impl Connection {
                 }
             }
             sleep(backoff.wait(None)).await;
+            // Whoever asks meanwhile is not kept waiting beyond its patience.
+            while self.session.pending_count() < REQUESTS_PENDING_MAX
+                && let Ok(submitted) = self.submitted.try_recv()
+            {
+                self.take(submitted);
+            }
             self.session.check_time(Instant::now());
             if self.ready.is_none() && self.submitted.is_closed() && self.session.pending_count() == 0 {
                 return;

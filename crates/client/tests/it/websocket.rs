@@ -205,3 +205,26 @@ async fn a_login_that_is_refused_is_not_tried_again() {
     assert!(matches!(error, ClientError::Refused(_)), "{error}");
     server.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_request_that_was_never_sent_is_unavailable_and_one_that_was_is_unknown() {
+    let (listener, endpoint) = listen().await;
+    let server = tokio::spawn(async move {
+        let mut peer = Peer::accept_login(&listener).await;
+        // Reads the first request, and is never there again.
+        peer.read().await;
+    });
+    let policy = RetryPolicy {
+        give_up_after: Duration::from_millis(100),
+        ..policy()
+    };
+    let (client, mut events) = WsClient::connect(endpoint, credentials(), policy).await.unwrap();
+    let sent = client.submit(cancel("r-1")).await.unwrap();
+    server.await.unwrap();
+    assert!(matches!(events.recv().await, Some(StreamEvent::Disconnected(_))));
+    let unsent = client.submit(cancel("r-2")).await.unwrap();
+    let error = sent.wait().await.unwrap_err();
+    assert!(matches!(error, ClientError::Unknown { request_id, .. } if request_id == "r-1"));
+    let error = unsent.wait().await.unwrap_err();
+    assert!(matches!(error, ClientError::Unavailable(_)), "{error}");
+}
