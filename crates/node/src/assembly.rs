@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::core::{Core, CoreEnd, CoreSettings, Recovered};
 use crate::data_folder::{DataFolder, DataFolderError};
 use crate::event_log::{EventLog, EventLogConfig, EventLogWriteError, Writer};
-use crate::figures::{DiskStatus, DiskWatch, Figures, Shortage, Sources};
+use crate::figures::{self, DiskStatus, DiskWatch, Figures, Shortage, Sources};
 use crate::journal::{JournalError, JournalHandle};
 use crate::listeners::Listeners;
 use crate::operations::{self, Operations};
@@ -82,6 +82,7 @@ pub struct Node {
     core: Arc<Core>,
     core_thread: JoinHandle<CoreEnd>,
     events: Arc<EventLog>,
+    journal_segment_bytes: u64,
     gateway: Gateway,
     publisher: Worker<PublisherStatus>,
     maker: Worker<MakerStatus>,
@@ -142,7 +143,7 @@ impl Node {
             epoch: EPOCH,
             spin: Duration::ZERO,
         };
-        let started = Core::start(&core_settings, recovered, publish, |_| {});
+        let started = Core::start(&core_settings, recovered, publish, figures::observer(), |_| {});
         let (core, core_thread) = started.map_err(|error| StartError::Thread("core", error))?;
         wait_until_accepting(&core, &core_thread);
         let handle: Arc<dyn CoreHandle> = Arc::clone(&core) as _;
@@ -175,6 +176,7 @@ impl Node {
             core,
             core_thread,
             events,
+            journal_segment_bytes: config.journal.segment_size.0,
             gateway,
             publisher,
             maker,
@@ -256,13 +258,15 @@ impl Node {
         let core = self.core();
         let view = Arc::clone(self.gateway.view());
         let journal = self.core.journal().clone();
+        let segment_bytes = self.journal_segment_bytes;
         let figures = Figures::new(Sources {
             core: Arc::clone(&core),
             events: self.events(),
             view: Arc::clone(&view),
             publisher: Arc::clone(&self.publisher.status),
             snapshots: Arc::clone(&self.maker.status),
-            journal_bytes: Box::new(move || journal.closed_bytes_behind(Sequence(0))),
+            // The open segment and the next one are made at full length.
+            journal_bytes: Box::new(move || journal.closed_bytes_behind(Sequence(0)) + 2 * segment_bytes),
             disk: Arc::clone(&self.disk.status),
         });
         Operations {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use engine::Exchange;
 use gateway::handle::{CoreHandle, History};
 use gateway::view::View;
 use metrics::{Counter, Gauge, counter, gauge};
@@ -115,6 +116,22 @@ impl Figures {
             let age_ns = core.now().since_ns(snapshots.sequenced_at());
             self.snapshot_age_seconds.set(float(age_ns) / 1e9);
         }
+    }
+}
+
+/// Who looks at the live exchange now and then, on the core's thread.
+pub fn observer() -> impl FnMut(&Exchange) + Send + 'static {
+    let entries = gauge!("meridian_request_memory_entries");
+    let entries_max = gauge!("meridian_request_memory_entries_max");
+    let reach_seconds = gauge!("meridian_request_memory_reach_seconds");
+    let open_orders = gauge!("meridian_open_orders");
+    move |exchange| {
+        let memory = exchange.request_memory();
+        entries.set(float(memory.entries as u64));
+        entries_max.set(float(memory.entries_max as u64));
+        let reach_ns = memory.oldest.map_or(0, |oldest| exchange.time().since_ns(oldest));
+        reach_seconds.set(float(reach_ns) / 1e9);
+        open_orders.set(float(exchange.open_orders_len() as u64));
     }
 }
 

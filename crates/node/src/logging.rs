@@ -1,6 +1,6 @@
 //! Logs: structured, one line an entry, on standard error.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use tracing_subscriber::EnvFilter;
 
@@ -14,6 +14,7 @@ pub fn start(config: &LogsConfig) {
         .unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr);
     // An error says that logging was started before, as it is when tests start several nodes.
     let _ = match config.format {

@@ -117,12 +117,14 @@ pub struct Core {
 }
 
 impl Core {
-    /// Starts the core thread. What it applies goes to `publish` as long as that has room. `ended` is told, on the core
+    /// Starts the core thread. What it applies goes to `publish` as long as that has room. `observe` looks at the state
+    /// machine about once a second, and must be done with it in no time. `ended` is told, on the core
     /// thread, how it came to its end.
     pub fn start<M>(
         settings: &CoreSettings,
         recovered: Recovered<M>,
         publish: PublishSender,
+        observe: impl FnMut(&M) + Send + 'static,
         ended: impl FnOnce(&CoreEnd) + Send + 'static,
     ) -> std::io::Result<(Arc<Self>, JoinHandle<CoreEnd>)>
     where
@@ -164,7 +166,9 @@ impl Core {
                 Ok(replica) => replica,
                 Err(reason) => return finish(&thread_shared, CoreEnd::Stop(reason), ended),
             };
-            let thread = CoreThread::new(replica, journal, received, publish, Arc::clone(&thread_shared), spin);
+            let observe = Box::new(observe);
+            let shared = Arc::clone(&thread_shared);
+            let thread = CoreThread::new(replica, journal, received, publish, shared, spin, observe);
             finish(&thread_shared, thread.run(), ended)
         };
         let thread = std::thread::Builder::new().name("core".into()).spawn(work)?;

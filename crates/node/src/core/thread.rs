@@ -26,6 +26,9 @@ const ROOM_AGAIN: Duration = Duration::from_millis(100);
 
 type Outputs = Vec<Output<Event, Waiter>>;
 
+/// Who looks at the state machine, for metrics, now and then.
+pub(super) type Observe<M> = Box<dyn FnMut(&M) + Send>;
+
 /// Everything that the core thread owns.
 pub(super) struct CoreThread<M: StateMachine> {
     replica: Replica<M, Waiter>,
@@ -40,6 +43,7 @@ pub(super) struct CoreThread<M: StateMachine> {
     accepting: Result<(), NotAccepting>,
     sync_seconds: Histogram,
     batch_commands: Histogram,
+    observe: Observe<M>,
 }
 
 impl<M> CoreThread<M>
@@ -53,6 +57,7 @@ where
         publish: PublishSender,
         shared: Arc<Shared>,
         spin: Duration,
+        observe: Observe<M>,
     ) -> Self {
         Self {
             replica,
@@ -67,6 +72,7 @@ where
             accepting: Err(NotAccepting::Starting),
             sync_seconds: histogram!("meridian_journal_sync_seconds"),
             batch_commands: histogram!("meridian_batch_commands"),
+            observe,
         }
     }
 
@@ -181,6 +187,7 @@ where
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(TICKS_PER_CLOCK_REFRESH) {
             self.shared.clock.refresh();
+            (self.observe)(self.replica.applier().machine());
         }
         self.step(Input::Tick)
     }

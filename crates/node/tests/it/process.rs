@@ -1,6 +1,7 @@
 //! The program itself: what it refuses, and how it ends.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -38,6 +39,28 @@ fn terminate(mut child: Child) -> Option<i32> {
     let id = rustix::process::Pid::from_raw(id).unwrap();
     rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
     child.wait().unwrap().code()
+}
+
+/// Asks the operations port that a log line names.
+fn check_operations(serving: &str) {
+    let address = serving.split("operations=").nth(1).unwrap();
+    let address = address.split(' ').next().unwrap();
+    for (path, said) in [
+        ("/health/live", "\"live\""),
+        ("/health/ready", "\"ready\""),
+        ("/health/active", "\"epoch\":1"),
+        ("/metrics", "meridian_sequence 1"),
+        ("/metrics", "meridian_journal_sync_seconds_bucket"),
+    ] {
+        let mut stream = TcpStream::connect(address).unwrap_or_else(|error| panic!("{address:?}: {error}"));
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains(said),
+            "{path}: {answer}"
+        );
+    }
 }
 
 #[test]
@@ -80,7 +103,8 @@ fn init_makes_a_folder_once() {
         .unwrap();
     let logs = BufReader::new(node.stderr.take().unwrap());
     let mut lines = logs.lines().map(Result::unwrap);
-    assert!(lines.any(|line| line.contains("serving")));
+    let serving = lines.find(|line| line.contains("serving")).unwrap();
+    check_operations(&serving);
     refused(&["run", "--config", text(&config)], "another process uses it");
     assert_eq!(terminate(node), Some(0));
     assert!(lines.any(|line| line.contains("stopped")));

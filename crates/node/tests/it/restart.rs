@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
-use gateway::handle::History as _;
+use gateway::handle::{History as _, NotAccepting, SubmitError};
+use node::assembly::Node;
+use node::config::Size;
+use node::data_folder::DataFolder;
 use types::{Event, Sequence};
 
-use crate::world::{World, answers, history, order, published, replayed};
+use crate::world::{World, answers, config, history, order, published, replayed};
 
 #[test]
 fn a_restart_finds_everything_once() {
@@ -125,4 +128,36 @@ fn snapshots_are_made_used_and_let_the_journal_go() {
         assert!(now[..before.len()] == before, "damaged: {damaged}");
         drop(world.stop());
     }
+}
+
+#[test]
+fn a_full_disk_is_said_and_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let world = World::create(&path);
+    let trader = world.key("trader");
+    drop(world.stop());
+    let mut config = config();
+    config.disk.free_min = Size(u64::MAX / 4);
+    config.disk.free_alarm = Size(u64::MAX / 2);
+    let (folder, identity) = DataFolder::open(&path).unwrap();
+    let node = Node::start(folder, identity, &config).unwrap();
+    let core = node.core();
+    while core.status().accepting.is_ok() {
+        std::thread::yield_now();
+    }
+    let refused = core.submit(order(&trader, 1)).err();
+    assert_eq!(refused, Some(SubmitError::NotAccepting(NotAccepting::DiskFull)));
+    assert!(node.stop().graceful().is_ok());
+}
+
+#[test]
+fn nothing_starts_over_the_evidence_of_a_state_that_differed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    drop(World::create(&path).stop());
+    std::fs::write(path.join("DIVERGED"), "x").unwrap();
+    let (folder, identity) = DataFolder::open(&path).unwrap();
+    let error = Node::start(folder, identity, &config()).err().unwrap().to_string();
+    assert!(error.contains("DIVERGED"), "{error}");
 }
