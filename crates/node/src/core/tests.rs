@@ -105,7 +105,7 @@ fn start(folder: &Path, publisher_room: usize) -> Running {
         epoch: Epoch(1),
         spin: Duration::ZERO,
     };
-    let (core, thread) = Core::start(&core_settings, recovered, publish, |_| {}).unwrap();
+    let (core, thread) = Core::start(&core_settings, recovered, publish, |_| {}, |_| {}).unwrap();
     while core.status().accepting == Err(NotAccepting::Starting) {
         std::thread::yield_now();
     }
