@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use client::{ClientError, Credentials, Endpoint, RestClient, RetryPolicy, Secret};
+use client::{ClientError, Credentials, Endpoint, RestClient, RetryPolicy, Secret, WsClient};
 use http::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -44,6 +44,19 @@ pub(crate) async fn connect(address: SocketAddr, policy: RetryPolicy) -> Result<
     RestClient::connect(Endpoint::parse(&format!("http://{address}"))?, None, policy).await
 }
 
+/// A WebSocket session that gives up soon after the node is gone.
+pub(crate) async fn connect_websocket(address: SocketAddr, credentials: Credentials) -> Result<WsClient, ClientError> {
+    let policy = RetryPolicy {
+        give_up_after: Duration::from_millis(700),
+        wait_first: Duration::from_millis(50),
+        wait_longest: Duration::from_millis(100),
+        ..impatient()
+    };
+    let endpoint = Endpoint::parse(&format!("http://{address}"))?;
+    let (websocket, _) = WsClient::connect(endpoint, Some(credentials), policy).await?;
+    Ok(websocket)
+}
+
 /// The operator.
 #[derive(Debug)]
 pub(crate) struct Operator {
@@ -69,11 +82,11 @@ impl Operator {
         &mut self,
         method: Method,
         path: &str,
-        body: &impl Serialize,
+        body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
         self.count += 1;
         let id = format!("operator-{}", self.count);
-        self.rest.change(method, path, &id, Some(body)).await
+        self.rest.change(method, path, &id, body).await
     }
 
     /// Two assets and an instrument that trades.
@@ -83,7 +96,7 @@ impl Operator {
                 symbol: symbol.to_owned(),
                 decimals: 8,
             };
-            let _: json::AdminAnswer = self.ask(Method::POST, "/v1/admin/assets", &request).await?;
+            let _: json::AdminAnswer = self.ask(Method::POST, "/v1/admin/assets", Some(&request)).await?;
         }
         let text = |text: &str| DecimalText(text.to_owned());
         let request = json::InstrumentRequest {
@@ -103,19 +116,18 @@ impl Operator {
                 taker_fee_ppm: 173,
             },
         };
-        let _: json::AdminAnswer = self.ask(Method::POST, "/v1/admin/instruments", &request).await?;
+        let _: json::AdminAnswer = self.ask(Method::POST, "/v1/admin/instruments", Some(&request)).await?;
         let path = format!("/v1/admin/instruments/{SYMBOL}/status");
         let request = json::InstrumentStatusRequest {
             status: InstrumentStatus::Trading,
         };
-        let _: json::AdminAnswer = self.ask(Method::PUT, &path, &request).await?;
+        let _: json::AdminAnswer = self.ask(Method::PUT, &path, Some(&request)).await?;
         Ok(())
     }
 
     /// A new account with money and a key.
     pub(crate) async fn new_trader(&mut self) -> Result<Trader, ClientError> {
-        let none = json::CancelAllForRequest::default();
-        let answer: json::AdminAnswer = self.ask(Method::POST, "/v1/admin/accounts", &none).await?;
+        let answer: json::AdminAnswer = self.ask(Method::POST, "/v1/admin/accounts", None::<&()>).await?;
         let account = answer.account.ok_or_else(|| missing("account"))?.account_id;
         let secret = Secret::generate_ed25519();
         let public_key = secret.public_key().map(|key| wire::signing::to_hex(&key));
@@ -125,7 +137,7 @@ impl Operator {
             key_type: KeyType::Ed25519,
             public_key,
         };
-        let answer: json::AdminAnswer = self.ask(Method::POST, "/v1/admin/keys", &request).await?;
+        let answer: json::AdminAnswer = self.ask(Method::POST, "/v1/admin/keys", Some(&request)).await?;
         let key = answer.key.ok_or_else(|| missing("key"))?.key_id;
         let mut deposits = BTreeMap::new();
         for asset in [BASE, QUOTE] {
@@ -134,7 +146,7 @@ impl Operator {
                 asset: asset.to_owned(),
                 amount: DecimalText(DEPOSIT.to_owned()),
             };
-            let _: json::AdminAnswer = self.ask(Method::POST, "/v1/admin/deposits", &request).await?;
+            let _: json::AdminAnswer = self.ask(Method::POST, "/v1/admin/deposits", Some(&request)).await?;
             deposits.insert(asset.to_owned(), DecimalText(DEPOSIT.to_owned()));
         }
         Ok(Trader {
@@ -151,7 +163,7 @@ impl Operator {
             account_id: None,
             symbol: Some(SYMBOL.to_owned()),
         };
-        let _: json::AdminAnswer = self.ask(Method::POST, "/v1/admin/cancel-all", &request).await?;
+        let _: json::AdminAnswer = self.ask(Method::POST, "/v1/admin/cancel-all", Some(&request)).await?;
         Ok(())
     }
 }
@@ -160,20 +172,26 @@ fn missing(what: &str) -> ClientError {
     ClientError::NotUnderstood(format!("the answer has no {what}"))
 }
 
-/// Sends a request over REST, by the client's policy. None if there was no final answer.
-pub(crate) async fn send(rest: &RestClient, asked: &Asked) -> Result<Option<Final>, ClientError> {
+/// Sends a request over REST, by the client's policy.
+pub(crate) async fn send(rest: &RestClient, asked: &Asked) -> Result<OrderAnswer, ClientError> {
     let id = asked.request_id();
     let path = format!("/v1/orders/by-client-id/{}", asked.client_order_id());
-    let result: Result<OrderAnswer, ClientError> = match asked {
+    match asked {
         Asked::Place(order) => rest.change(Method::POST, "/v1/orders", id, Some(order)).await,
+        // A plain PATCH doesn't name the instrument, and is refused before it is sequenced if there is no such order.
         Asked::Replace(replace) => {
-            let body = json::Replace {
-                price: replace.price.clone(),
-                quantity: replace.quantity.clone(),
-                post_only: replace.post_only,
-                valid_until: replace.valid_until.clone(),
+            let item = json::BatchItem {
+                replace: Some(replace.clone()),
+                ..json::BatchItem::default()
             };
-            rest.change(Method::PATCH, &path, id, Some(&body)).await
+            let batch = json::BatchRequest { items: vec![item] };
+            let answer: json::BatchAnswer = rest.change(Method::POST, "/v1/orders/batch", "", Some(&batch)).await?;
+            let item = answer.items.into_iter().next().ok_or_else(|| missing("item"))?;
+            match (item.answer, item.problem) {
+                (Some(answer), _) => Ok(answer),
+                (None, Some(problem)) => Err(ClientError::Refused(Box::new(problem))),
+                (None, None) => Err(missing("answer")),
+            }
         }
         Asked::Cancel(cancel) => {
             let until = cancel
@@ -183,13 +201,16 @@ pub(crate) async fn send(rest: &RestClient, asked: &Asked) -> Result<Option<Fina
             let path = path + until.as_deref().unwrap_or_default();
             rest.change(Method::DELETE, &path, id, None::<&()>).await
         }
-    };
+    }
+}
+
+/// The final answer in what the reference client gives; why there is none otherwise.
+pub(crate) fn final_answer(result: Result<OrderAnswer, ClientError>) -> Result<Final, ClientError> {
     match result {
-        Ok(answer) => Ok(Some(Final::Executed(answer))),
+        Ok(answer) => Ok(Final::Executed(answer)),
         Err(ClientError::Refused(problem)) if ClientError::Refused(problem.clone()).is_final() => {
-            Ok(Some(Final::Refused(*problem)))
+            Ok(Final::Refused(*problem))
         }
-        Err(ClientError::Refused(_) | ClientError::Unknown { .. } | ClientError::Unavailable(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }

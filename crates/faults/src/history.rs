@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use wire::json::{CancelItem, NewOrder, OrderAnswer, Position, Problem, ReplaceItem};
 
+/// The code of an order whose id was burnt by a cancel that came first.
+const BURNT: &str = "request_id_burnt";
+
 /// The number of an account.
 pub type Account = u32;
 
@@ -162,6 +165,12 @@ impl History {
 /// How a later answer contradicts the first one.
 fn differences(first: &Final, later: &Final) -> impl Iterator<Item = String> {
     let mut found = Vec::new();
+    if let (Final::Refused(first), Final::Refused(later)) = (first, later)
+        && [&first.code, &later.code].iter().all(|code| *code == BURNT)
+    {
+        // What is remembered is the burnt id, not each order that comes too late for it.
+        return found.into_iter();
+    }
     if !later.is_repeat() {
         found.push(format!("executed again: first {first:?}, then {later:?}"));
     }

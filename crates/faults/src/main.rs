@@ -109,6 +109,7 @@ fn finish(plan: &Plan, report: &Report) -> bool {
     println!("faults while the node started    {}", report.faults_at_start);
     println!("journals replayed and compared   {}", report.hashes_compared);
     if let Fault::PowerLoss(_) = plan.fault {
+        println!("losses after errors of the disk  {}", report.disk_failures);
         println!("files that lost something        {}", report.files_cut);
         println!("names that changed               {}", report.names_cut);
     }

@@ -55,9 +55,9 @@ impl Installation {
             "[node]\ndata = {data:?}\nworker_threads = 1\n\
              [listen]\npublic = \"{public}\"\nadmin = \"{admin}\"\noperations = \"{operations}\"\n\
              [logs]\nlevel = \"info\"\n\
-             [journal]\nsegment_size = \"{segment}\"\n\
+             [journal]\nsegment_size = \"{segment}\"\nkeep_all = true\n\
              [snapshots]\njournal_size = \"{snapshot}\"\n\
-             [events]\nsegment_size = \"{segment}\"\n\
+             [events]\nsegment_size = \"{snapshot}\"\n\
              [disk]\nfree_alarm = \"2 MiB\"\nfree_min = \"1 MiB\"\n",
             data = installation.data,
             public = installation.public,
@@ -91,6 +91,17 @@ impl Installation {
         )))
     }
 
+    /// The last line of its log that has this text.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn last_log_line(&self, text: &str) -> io::Result<String> {
+        let log = std::fs::read_to_string(&self.log)?;
+        let line = log.lines().rev().find(|line| line.contains(text));
+        line.map(str::to_owned)
+            .ok_or_else(|| io::Error::other(format!("the log never says {text:?}")))
+    }
+
     /// Starts the node. It isn't ready yet.
     ///
     /// # Errors
@@ -115,7 +126,7 @@ impl Installation {
 
 /// The smallest segment that the program takes.
 const SEGMENT_SIZE: &str = "4 MiB";
-const SNAPSHOT_SIZE: &str = "8 MiB";
+const SNAPSHOT_SIZE: &str = "1 MiB";
 
 /// A running node. It is killed when dropped.
 #[derive(Debug)]

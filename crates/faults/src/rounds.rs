@@ -1,28 +1,36 @@
 //! Rounds: load, a fault at a random moment, a restart, and the checks.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use client::{Credentials, RestClient};
+use client::{Credentials, PendingReply, RestClient, WsClient};
 use powerloss::{Mounted, Random, Store, Syncs};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use wire::json::TimeText;
+use wire::ws::Request;
 
-use crate::clients::{Operator, Trader, connect, impatient, observe, patient, send};
-use crate::history::{Final, History};
+use crate::clients::{Operator, Trader, connect, connect_websocket, final_answer, impatient, observe, patient, send};
+use crate::history::{Asked, Final, History};
 use crate::load::{BASE, Load, QUOTE};
 use crate::node::{Installation, Node};
 use crate::oracle::{Observed, check};
 
 /// Accounts that trade in a round.
 const TRADERS: usize = 3;
-/// Sessions of each over REST, each with one request under way.
-const SESSIONS: usize = 2;
+/// Sessions of each over REST, each with one request under way. Besides, each has one over WebSocket.
+const REST_SESSIONS: usize = 2;
+/// Requests that a WebSocket session has under way at the same time.
+const UNDER_WAY: usize = 8;
 /// One round in so many also loses the node while it starts.
 const FAULT_AT_START_EVERY: usize = 5;
+/// One power loss in so many comes shortly after syncs have begun to fail, and one after the disk has become full.
+const DISK_FAILS_EVERY: usize = 4;
+/// For how long a failing disk is used before its power goes.
+const DISK_FAILS_FOR: Duration = Duration::from_millis(20);
 /// Answered requests that are asked once more after a restart.
 const ASKED_AGAIN: usize = 10;
 /// Earlier rounds that are looked at again after a restart.
@@ -69,6 +77,8 @@ pub struct Report {
     pub repeats: u64,
     /// Faults while the node started.
     pub faults_at_start: u64,
+    /// Power losses that followed errors of the disk.
+    pub disk_failures: u64,
     /// Files that a cut took something from, and names that it changed.
     pub files_cut: u64,
     /// See `files_cut`.
@@ -108,8 +118,9 @@ struct Rounds {
     plan: Plan,
     random: Random,
     installation: Installation,
-    disk: Option<Mounted>,
+    /// Dropped before the disk, which can't be unmounted while it is in use.
     node: Option<Node>,
+    disk: Option<Mounted>,
     operator: Option<Operator>,
     admin: Option<Credentials>,
     earlier: Vec<(Vec<Trader>, History)>,
@@ -218,28 +229,49 @@ impl Rounds {
         let valid_until = TimeText::from(rest.clock().now().plus_ns(3_600_000_000_000));
         let mut sessions = JoinSet::new();
         for (trader_index, trader) in traders.iter().enumerate() {
-            for session in 0..SESSIONS {
+            for session in 0..=REST_SESSIONS {
                 let prefix = format!("r{round}-{trader_index}-{session}");
                 let load = Load::new(self.random.number(), prefix, valid_until.clone());
-                let rest = rest.with_credentials(trader.credentials.clone());
-                sessions.spawn(rest_session(
-                    rest,
-                    trader.account,
-                    load,
-                    history.clone(),
-                    answers.clone(),
-                ));
+                let told = Told {
+                    account: trader.account,
+                    history: history.clone(),
+                    answers: answers.clone(),
+                };
+                if session == REST_SESSIONS {
+                    let websocket = connect_websocket(self.installation.public, trader.credentials.clone()).await;
+                    sessions.spawn(websocket_session(websocket.map_err(io::Error::other)?, load, told));
+                } else {
+                    let rest = rest.with_credentials(trader.credentials.clone());
+                    sessions.spawn(rest_session(rest, load, told));
+                }
             }
         }
         answers.enough.notified().await;
         // Any moment of what is under way then is as good as any other.
         tokio::time::sleep(Duration::from_micros(self.random.number() % 3_000)).await;
+        self.disk_fails().await;
         self.fault()?;
         while let Some(result) = sessions.join_next().await {
             result.map_err(io::Error::other)?;
         }
         let history = history.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Ok(history)
+    }
+
+    /// Now and then the disk gives an error before all ends: what isn't on it must not be acknowledged then either.
+    async fn disk_fails(&mut self) {
+        let Some(disk) = &self.disk else { return };
+        match self.random.below(DISK_FAILS_EVERY) {
+            0 => disk.set_syncs(Syncs::Failing),
+            1 => {
+                let mut store = disk.store();
+                let bytes = store.bytes();
+                store.set_bytes_max(Some(bytes));
+            }
+            _ => return,
+        }
+        self.report.disk_failures += 1;
+        tokio::time::sleep(DISK_FAILS_FOR).await;
     }
 
     /// The node dies, and with it, where there is one, the power of its disk.
@@ -251,6 +283,10 @@ impl Rounds {
             let cut = disk.cut(self.random.number());
             self.report.files_cut += cut.files_changed as u64;
             self.report.names_cut += cut.names_changed as u64;
+            disk.store().set_bytes_max(None);
+            if let Fault::PowerLoss(syncs) = self.plan.fault {
+                disk.set_syncs(syncs);
+            }
         }
         Ok(())
     }
@@ -262,8 +298,7 @@ impl Rounds {
             self.fault()?;
             self.report.faults_at_start += 1;
         }
-        self.compare_hashes()?;
-        self.start()
+        self.start_and_compare()
     }
 
     /// Asks every unanswered request again until it is answered, and then once more; and some of the answered ones.
@@ -291,13 +326,13 @@ impl Rounds {
             let trader = traders.iter().find(|trader| trader.account == account);
             let trader = trader.ok_or_else(|| io::Error::other("a request of nobody"))?;
             let own = rest.with_credentials(trader.credentials.clone());
-            let answer = send(&own, &asked).await.map_err(io::Error::other)?;
-            let Some(answer) = answer else {
-                let id = asked.request_id();
-                self.report.broken.push(format!(
-                    "account {account}, request {id}: no final answer after the restart"
-                ));
-                continue;
+            let answer = match final_answer(send(&own, &asked).await) {
+                Ok(answer) => answer,
+                Err(error) => {
+                    let what = format!("account {account}, {asked:?}: no final answer after the restart: {error}");
+                    self.report.broken.push(what);
+                    continue;
+                }
             };
             let is_repeat = match &answer {
                 Final::Executed(answer) => answer.repeat,
@@ -326,10 +361,27 @@ impl Rounds {
         Ok(())
     }
 
-    /// The dead node's journal, replayed from nothing, agrees with the hashes of the live state that it holds.
-    fn compare_hashes(&mut self) -> io::Result<()> {
+    /// Starts the node and compares its state's hash with that of a replay of its dead predecessor's journal from
+    /// nothing. The replay itself compares every hash of the live state that the journal holds.
+    fn start_and_compare(&mut self) -> io::Result<()> {
         let data = self.installation.data.to_string_lossy().into_owned();
-        self.installation.command(&["journal", "replay", "--data", &data])?;
+        let said = self
+            .installation
+            .command(&["journal", "replay", "--json", "--data", &data])?;
+        let replayed: serde_json::Value = serde_json::from_str(&said)?;
+        let sequence = &replayed["last_sequence"];
+        let sequence = sequence.as_str().map_or_else(|| sequence.to_string(), str::to_owned);
+        let hash = replayed["state_hash"].as_str().unwrap_or("no hash").to_owned();
+        self.start()?;
+        let recovered = self.installation.last_log_line("recovered ")?;
+        let is_same = [format!("sequence={sequence} "), format!("state_hash={hash}")]
+            .iter()
+            .all(|part| format!("{recovered} ").contains(part.as_str()));
+        if !is_same {
+            return Err(io::Error::other(format!(
+                "a replay comes to {sequence}, {hash}; the node: {recovered}"
+            )));
+        }
         self.report.hashes_compared += 1;
         Ok(())
     }
@@ -354,24 +406,64 @@ impl Answers {
     }
 }
 
-/// Asks one thing after the other until the node is gone.
-async fn rest_session(
-    rest: RestClient,
+/// Where a session writes down what it asks and what it is told.
+struct Told {
     account: u32,
-    mut load: Load,
     history: Arc<Mutex<History>>,
     answers: Arc<Answers>,
-) {
-    let lock = || history.lock().unwrap_or_else(PoisonError::into_inner);
-    loop {
+}
+
+impl Told {
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask(&self, load: &mut Load) -> Asked {
         let asked = load.request();
-        lock().ask(account, asked.clone());
-        match send(&rest, &asked).await {
-            Ok(Some(answer)) => {
-                lock().answer(account, asked.request_id(), answer);
-                answers.one();
+        self.history().ask(self.account, asked.clone());
+        asked
+    }
+
+    fn answer(&self, asked: &Asked, answer: Final) {
+        self.history().answer(self.account, asked.request_id(), answer);
+        self.answers.one();
+    }
+}
+
+/// Asks one thing after the other until the node is gone.
+async fn rest_session(rest: RestClient, mut load: Load, told: Told) {
+    loop {
+        let asked = told.ask(&mut load);
+        match final_answer(send(&rest, &asked).await) {
+            Ok(answer) => told.answer(&asked, answer),
+            Err(_) => return,
+        }
+    }
+}
+
+/// Asks without waiting for answers, up to some number under way, until the node is gone.
+async fn websocket_session(websocket: WsClient, mut load: Load, told: Told) {
+    let mut under_way: VecDeque<(Asked, PendingReply)> = VecDeque::new();
+    let mut is_there = true;
+    loop {
+        while is_there && under_way.len() < UNDER_WAY {
+            let asked = told.ask(&mut load);
+            let request = match asked.clone() {
+                Asked::Place(order) => Request::Place(order),
+                Asked::Replace(replace) => Request::Replace(replace),
+                Asked::Cancel(cancel) => Request::Cancel(cancel),
+            };
+            match websocket.submit(request).await {
+                Ok(reply) => under_way.push_back((asked, reply)),
+                Err(_) => is_there = false,
             }
-            Ok(None) | Err(_) => return,
+        }
+        let Some((asked, reply)) = under_way.pop_front() else {
+            return;
+        };
+        match final_answer(reply.wait().await.and_then(client::order_answer)) {
+            Ok(answer) => told.answer(&asked, answer),
+            Err(_) => is_there = false,
         }
     }
 }

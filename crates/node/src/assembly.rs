@@ -344,6 +344,7 @@ impl Parts {
             journal: Arc::clone(&self.journal),
             events: Arc::clone(&self.events),
             journal_bytes: config.snapshots.journal_size.0,
+            keeps_journal: config.journal.keep_all,
             status: Arc::clone(&status),
             diverged: Box::new(move |error| {
                 blocks.set(NotAccepting::StateDiverged, true);

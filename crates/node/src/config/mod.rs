@@ -141,12 +141,15 @@ pub enum LogFormat {
 pub struct JournalConfig {
     /// The size of one segment file.
     pub segment_size: Size,
+    /// Whether closed segments stay for good, also those that snapshots cover.
+    pub keep_all: bool,
 }
 
 impl Default for JournalConfig {
     fn default() -> Self {
         Self {
             segment_size: Size::mib(64),
+            keep_all: false,
         }
     }
 }

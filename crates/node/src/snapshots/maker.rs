@@ -58,6 +58,8 @@ pub struct Maker<J> {
     pub events: Arc<EventLog>,
     /// After how much journal the next one is made.
     pub journal_bytes: u64,
+    /// Whether it lets go of nothing.
+    pub keeps_journal: bool,
     /// Where it tells how far it is.
     pub status: Arc<MakerStatus>,
     /// Told of a state that differs, and of the file that says so.
@@ -142,7 +144,7 @@ impl<J: JournalSource> Maker<J> {
 
     fn retire(&self) -> Result<(), ReplayError> {
         let kept = self.snapshots.prune()?;
-        if kept.len() < SNAPSHOTS_KEPT {
+        if self.keeps_journal || kept.len() < SNAPSHOTS_KEPT {
             return Ok(());
         }
         let covered = kept[0].last_sequence.min(self.events.last());

@@ -152,6 +152,7 @@ fn maker(path: &Path, journal: &Arc<MemoryJournal>) -> (Maker<MemoryJournal>, Wr
         journal: Arc::clone(journal),
         events: writer.log(),
         journal_bytes: 10,
+        keeps_journal: false,
         status: Arc::default(),
         diverged: Box::new(|_| {}),
     };
