@@ -13,10 +13,10 @@
 //! ```
 //!
 //! Nothing here changes the state. What is looked at may have changed when the command is applied; then the hint was of no
-//! use. The one thing that is kept is the hash of the request id, which depends on nothing else.
+//! use. What is kept depends on nothing else (the hashes of ids) or is checked when it is used (the cells of balances).
 
 use types::limits::PRICE_TICKS_MAX;
-use types::{AccountId, Action, Command, NewOrder, OrderTarget, RequestId, Sequence};
+use types::{AccountId, Action, Command, InstrumentId, NewOrder, OrderTarget, Price, RequestId, Sequence, Side};
 
 use crate::book::{Ahead, Book, crosses};
 use crate::exchange::Exchange;
@@ -37,14 +37,42 @@ pub(crate) struct Upcoming {
     /// The number of the next one to be applied, and of the next one to be told of.
     first: usize,
     next: usize,
+    /// True if the command that is applied now is the one before the first.
+    running: bool,
 }
 
+/// A command that was told of.
 #[derive(Clone, Copy, Debug, Default)]
 struct Coming {
-    account: AccountId,
-    request_id: RequestId,
-    request: [u64; 2],
     step: Step,
+    /// Where a new order is to be placed.
+    aim: Aim,
+    account: AccountId,
+    request: [u64; 2],
+    request_id: RequestId,
+    /// The client order id that it names, if it does.
+    has_target: bool,
+    target: [u64; 2],
+    target_id: RequestId,
+    /// Probably the balances of a new order, base and quote.
+    cells: [Cell; 2],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Aim {
+    instrument: InstrumentId,
+    side: Side,
+    price: Price,
+}
+
+impl Default for Aim {
+    fn default() -> Self {
+        Self {
+            instrument: InstrumentId(0),
+            side: Side::Buy,
+            price: Price(0),
+        }
+    }
 }
 
 /// What is to be read next, and what for.
@@ -52,34 +80,59 @@ struct Coming {
 enum Step {
     #[default]
     Done,
-    Balances(NewOrder),
+    Balances,
     Maker(u32),
-    Entry([u64; 2]),
-    EntryOrder([u64; 2]),
+    Entry,
+    EntryOrder,
     Order(Sequence),
     OrderOf(u32),
     Neighbours(u32),
 }
 
 impl Upcoming {
-    /// The hash of the request of the command that is applied now, if it is the one that was told of.
+    /// Goes on to the command that is applied now; if it is not the one that was told of, nothing is known any more.
     #[inline]
-    pub(crate) fn take(&mut self, account: AccountId, request_id: &RequestId) -> Option<[u64; 2]> {
+    pub(crate) fn start(&mut self, command: &Command) {
+        self.running = false;
         if self.first == self.next {
-            return None;
+            return;
         }
         let coming = &self.commands[self.first % DEPTH];
-        if coming.account != account || coming.request_id != *request_id {
-            self.clear();
-            return None;
+        if coming.account != command.account || coming.request_id != command.request_id {
+            return self.clear();
         }
         self.first += 1;
-        Some(coming.request)
+        self.running = true;
+    }
+
+    /// The hash of the running command's request, if it was told of.
+    #[inline]
+    pub(crate) fn request(&self) -> Option<[u64; 2]> {
+        Some(self.running()?.request)
+    }
+
+    /// The hash of a client order id of the running command's account, if it was told of.
+    #[inline]
+    pub(crate) fn target(&self, client_order_id: &RequestId) -> Option<[u64; 2]> {
+        let running = self.running()?;
+        (running.has_target && running.target_id == *client_order_id).then_some(running.target)
+    }
+
+    /// What are probably the cells of the running command's new order, base and quote.
+    #[inline]
+    pub(crate) fn cells(&self) -> [Cell; 2] {
+        self.running().map_or([Cell::NONE; 2], |running| running.cells)
+    }
+
+    #[inline]
+    fn running(&self) -> Option<&Coming> {
+        self.running.then(|| &self.commands[(self.first + DEPTH - 1) % DEPTH])
     }
 
     /// Forgets all that was told.
     pub(crate) fn clear(&mut self) {
         self.first = self.next;
+        self.running = false;
     }
 }
 
@@ -90,70 +143,82 @@ impl<B: Book> Exchange<B> {
         if number - self.upcoming.first == DEPTH {
             return self.upcoming.clear();
         }
-        self.upcoming.commands[number % DEPTH] = self.first_step(command);
+        self.first_step(number % DEPTH, command);
         self.upcoming.next = number + 1;
         let mut earlier = number;
         while earlier >= self.upcoming.first + STEP {
             earlier -= STEP;
-            let step = self.upcoming.commands[earlier % DEPTH].step;
-            let account = self.upcoming.commands[earlier % DEPTH].account;
-            self.upcoming.commands[earlier % DEPTH].step = self.step(account, step);
+            self.step(earlier % DEPTH);
         }
     }
 
-    fn first_step(&self, command: &Command) -> Coming {
+    fn first_step(&mut self, at: usize, command: &Command) {
         let account = command.account;
         let request = self.memory.request(account, &command.request_id);
         self.keys.prefetch(command.key);
+        self.accounts.prefetch(account);
         self.memory.prefetch_index(request);
-        let step = match &command.action {
-            Action::Place(order) => {
-                self.accounts.prefetch(account);
-                let price_in_range = (0..=PRICE_TICKS_MAX).contains(&order.price.0);
-                if let Some(listing) = self.instruments.get(order.instrument.0 as usize)
-                    && price_in_range
-                {
-                    self.ledger.prefetch_index(account, listing.info.base);
-                    self.ledger.prefetch_index(account, listing.info.quote);
-                    if self.orders.len() >= ORDERS_LARGE {
-                        listing.book.prefetch_price(order.side, order.price, Ahead::Far);
-                    }
-                    Step::Balances(*order)
-                } else {
-                    Step::Done
-                }
-            }
-            Action::Cancel(target) => self.find_target(account, target),
-            Action::Replace(replace) => self.find_target(account, &replace.target),
-            _ => Step::Done,
-        };
-        Coming {
-            account,
-            request_id: command.request_id,
-            request,
-            step,
+        let coming = &mut self.upcoming.commands[at];
+        coming.account = account;
+        coming.request = request;
+        coming.request_id = command.request_id;
+        coming.has_target = false;
+        coming.step = Step::Done;
+        match &command.action {
+            Action::Place(order) => self.aim_at(at, account, order),
+            Action::Cancel(target) => self.find_target(at, account, target),
+            Action::Replace(replace) => self.find_target(at, account, &replace.target),
+            _ => {}
         }
     }
 
-    fn find_target(&self, account: AccountId, target: &OrderTarget) -> Step {
-        self.accounts.prefetch(account);
+    #[inline]
+    fn aim_at(&mut self, at: usize, account: AccountId, order: &NewOrder) {
+        let Some(listing) = self.instruments.get(order.instrument.0 as usize) else {
+            return;
+        };
+        if !(0..=PRICE_TICKS_MAX).contains(&order.price.0) {
+            return;
+        }
+        self.ledger.prefetch_index(account, listing.info.base);
+        self.ledger.prefetch_index(account, listing.info.quote);
+        if self.orders.len() >= ORDERS_LARGE {
+            listing.book.prefetch_price(order.side, order.price, Ahead::Far);
+        }
+        let coming = &mut self.upcoming.commands[at];
+        coming.cells = [Cell::NONE; 2];
+        coming.aim = Aim {
+            instrument: order.instrument,
+            side: order.side,
+            price: order.price,
+        };
+        coming.step = Step::Balances;
+    }
+
+    #[inline]
+    fn find_target(&mut self, at: usize, account: AccountId, target: &OrderTarget) {
+        let coming = &mut self.upcoming.commands[at];
         match target {
             OrderTarget::OrderId(order_id) => {
                 self.orders.prefetch_index(order_id.0.sequence);
-                Step::Order(order_id.0.sequence)
+                coming.step = Step::Order(order_id.0.sequence);
             }
             OrderTarget::ClientOrderId(client_order_id) => {
-                let request = self.memory.request(account, client_order_id);
-                self.memory.prefetch_index(request);
-                Step::Entry(request)
+                coming.target = self.memory.request(account, client_order_id);
+                coming.target_id = *client_order_id;
+                coming.has_target = true;
+                self.memory.prefetch_index(coming.target);
+                coming.step = Step::Entry;
             }
         }
     }
 
-    fn step(&self, account: AccountId, step: Step) -> Step {
-        match step {
-            Step::Done => Step::Done,
-            Step::Balances(order) => self.fetch_balances(account, &order),
+    #[inline]
+    fn step(&mut self, at: usize) {
+        let coming = &self.upcoming.commands[at];
+        let next = match coming.step {
+            Step::Done => return,
+            Step::Balances => self.fetch_balances(at),
             Step::Maker(slot) => {
                 if let Some(maker) = self.orders.peek(slot) {
                     self.ledger.prefetch(maker.base);
@@ -162,11 +227,11 @@ impl<B: Book> Exchange<B> {
                 }
                 Step::Done
             }
-            Step::Entry(request) => {
-                self.memory.prefetch_entry(request);
-                Step::EntryOrder(request)
+            Step::Entry => {
+                self.memory.prefetch_entry(coming.target);
+                Step::EntryOrder
             }
-            Step::EntryOrder(request) => match self.memory.peek(request) {
+            Step::EntryOrder => match self.memory.peek(coming.target) {
                 Some(entry) => {
                     self.orders.prefetch_index(entry.sequence);
                     Step::Order(entry.sequence)
@@ -177,19 +242,7 @@ impl<B: Book> Exchange<B> {
                 Some(slot) => Step::OrderOf(slot),
                 None => Step::Done,
             },
-            Step::OrderOf(slot) => {
-                if let Some(order) = self.orders.peek(slot) {
-                    self.ledger.prefetch(order.held_cell());
-                    if self.orders.len() < ORDERS_LARGE {
-                        return Step::Done;
-                    }
-                    self.orders.prefetch_neighbours(slot);
-                    self.instruments[order.instrument.0 as usize]
-                        .book
-                        .prefetch_order(order.handle, Ahead::Far);
-                }
-                Step::Neighbours(slot)
-            }
+            Step::OrderOf(slot) => self.fetch_order(slot),
             Step::Neighbours(slot) => {
                 if let Some(order) = self.orders.peek(slot) {
                     self.instruments[order.instrument.0 as usize]
@@ -198,24 +251,49 @@ impl<B: Book> Exchange<B> {
                 }
                 Step::Done
             }
-        }
+        };
+        self.upcoming.commands[at].step = next;
     }
 
-    fn fetch_balances(&self, account: AccountId, order: &NewOrder) -> Step {
-        let listing = &self.instruments[order.instrument.0 as usize];
-        for asset in [listing.info.base, listing.info.quote] {
-            self.ledger
-                .prefetch(self.ledger.peek(account, asset).unwrap_or(Cell::NONE));
+    #[inline]
+    fn fetch_order(&self, slot: u32) -> Step {
+        let Some(order) = self.orders.peek(slot) else {
+            return Step::Done;
+        };
+        self.ledger.prefetch(order.held_cell());
+        if self.orders.len() < ORDERS_LARGE {
+            return Step::Done;
         }
+        self.orders.prefetch_neighbours(slot);
+        self.instruments[order.instrument.0 as usize]
+            .book
+            .prefetch_order(order.handle, Ahead::Far);
+        Step::Neighbours(slot)
+    }
+
+    #[inline]
+    fn fetch_balances(&mut self, at: usize) -> Step {
+        let coming = &mut self.upcoming.commands[at];
+        let Aim {
+            instrument,
+            side,
+            price,
+        } = coming.aim;
+        let listing = &self.instruments[instrument.0 as usize];
+        coming.cells = [listing.info.base, listing.info.quote].map(|asset| {
+            let cell = self.ledger.peek(coming.account, asset).unwrap_or(Cell::NONE);
+            self.ledger.prefetch(cell);
+            cell
+        });
         if self.orders.len() >= ORDERS_LARGE {
-            if let Some(record) = self.accounts.get(account) {
+            if let Some(record) = self.accounts.get(coming.account) {
                 self.orders.prefetch_link(record.last);
             }
-            listing.book.prefetch_price(order.side, order.price, Ahead::Near);
+            listing.book.prefetch_price(side, price, Ahead::Near);
         }
-        let makers = order.side.opposite();
+        let makers = side.opposite();
         match listing.book.best(makers) {
-            Some(maker) if crosses(makers, maker.price, order.price) => {
+            Some(maker) if crosses(makers, maker.price, price) => {
                 self.orders.prefetch_record(maker.key.0);
                 Step::Maker(maker.key.0)
             }

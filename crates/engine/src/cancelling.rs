@@ -37,7 +37,7 @@ impl<B: Book> Exchange<B> {
         let slot = match target {
             OrderTarget::OrderId(order_id) => self.find_order(account, *order_id)?,
             OrderTarget::ClientOrderId(client_order_id) => {
-                let request = self.memory.request(account, client_order_id);
+                let request = self.target_request(account, client_order_id);
                 match self.find_requested(request) {
                     Ok(slot) => slot,
                     Err(NotOpen::Closed) => return Err(RejectReason::OrderClosed),
@@ -67,14 +67,24 @@ impl<B: Book> Exchange<B> {
     pub(crate) fn find_own(&mut self, account: AccountId, target: &OrderTarget) -> Result<u32, RejectReason> {
         let slot = match target {
             OrderTarget::OrderId(order_id) => self.find_order(account, *order_id)?,
-            OrderTarget::ClientOrderId(client_order_id) => match self.find_client_order(account, client_order_id) {
-                Ok(slot) => slot,
-                Err(NotOpen::Closed) => return Err(RejectReason::OrderClosed),
-                Err(NotOpen::NoOrder | NotOpen::Burnt | NotOpen::Unknown) => return Err(RejectReason::OrderUnknown),
-            },
+            OrderTarget::ClientOrderId(client_order_id) => {
+                match self.find_requested(self.target_request(account, client_order_id)) {
+                    Ok(slot) => slot,
+                    Err(NotOpen::Closed) => return Err(RejectReason::OrderClosed),
+                    Err(NotOpen::NoOrder | NotOpen::Burnt | NotOpen::Unknown) => {
+                        return Err(RejectReason::OrderUnknown);
+                    }
+                }
+            }
         };
         self.check_alive(slot)?;
         Ok(slot)
+    }
+
+    /// The hash of the client order id that the running command of this account names.
+    fn target_request(&self, account: AccountId, client_order_id: &RequestId) -> [u64; 2] {
+        let known = self.upcoming.target(client_order_id);
+        known.unwrap_or_else(|| self.memory.request(account, client_order_id))
     }
 
     /// An order whose time is over counts as closed, and is closed now: the answer comes first, its end after it.

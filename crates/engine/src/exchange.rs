@@ -63,7 +63,6 @@ pub struct Exchange<B: Book = FastBook> {
     pub(crate) sum: Sum,
     /// The commands that come next: no state, but hints.
     pub(crate) upcoming: Upcoming,
-    pub(crate) known_request: Option<[u64; 2]>,
     /// Events of the running command that come after its own.
     pub(crate) late: Vec<Event>,
 }
@@ -92,7 +91,6 @@ impl<B: Book> Default for Exchange<B> {
             deadlines: Deadlines::default(),
             sum: Sum::default(),
             upcoming: Upcoming::default(),
-            known_request: None,
             late: Vec::new(),
         };
         exchange.sum.add(rules_item(&exchange.rules));
@@ -111,7 +109,9 @@ impl<B: Book> StateMachine for Exchange<B> {
             Action::Clock => events.push(Event::ClockAdvanced),
             _ => self.answer(command, events, Self::execute),
         }
-        events.append(&mut self.late);
+        if !self.late.is_empty() {
+            events.append(&mut self.late);
+        }
         if self.deadlines.next() <= sequenced_at {
             self.sweep(events);
         }
@@ -207,7 +207,7 @@ impl<B: Book> Exchange<B> {
         self.position = position;
         self.now = sequenced_at;
         self.overdue = self.deadlines.next() <= sequenced_at;
-        self.known_request = self.upcoming.take(command.account, &command.request_id);
+        self.upcoming.start(command);
     }
 
     /// Admits, executes and remembers. `execute` appends its events only once it can't be refused any more.
@@ -246,7 +246,7 @@ impl<B: Book> Exchange<B> {
             events.push(rejected(command, reason));
             return None;
         }
-        let known = self.known_request;
+        let known = self.upcoming.request();
         let request = known.unwrap_or_else(|| self.memory.request(command.account, &command.request_id));
         let fingerprint = request::fingerprint(command);
         if let Some(entry) = self.memory.find(request) {

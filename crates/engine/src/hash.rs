@@ -1,11 +1,13 @@
 //! The hash of the state: a wrapping sum of one 64-bit hash an item.
 //!
 //! An item is a thing with its own identity: a balance, an order, a remembered request. Each table keeps the sum of its
-//! own items up to date by subtracting an item's hash before a change and adding it after, which is O(1). A sum does not
+//! own items up to date by subtracting an item's hash before a change and adding it after, which is O(1); what changes often keeps its hash beside it. A sum does not
 //! depend on order, so two nodes whose tables are laid out differently agree.
 //!
-//! The mix is a folded multiply: the 128-bit product of two words, its halves xored. It finds accidents and bugs; it
-//! is not meant to withstand somebody who chooses the state to collide.
+//! The mix is a folded multiply: the 128-bit product of two words, its halves xored. It takes in two words at a time. It
+//! finds accidents and bugs; it is not meant to withstand somebody who chooses the state to collide.
+
+use types::RequestId;
 
 /// Which kind of item a hash is of, so that equal words of two kinds differ.
 #[derive(Clone, Copy)]
@@ -42,25 +44,31 @@ pub(crate) fn fold(left: u64, right: u64) -> u64 {
 /// The hash of an item of fixed shape.
 #[inline(always)]
 pub(crate) fn item<const N: usize>(kind: Kind, words: [u64; N]) -> u64 {
-    let mut state = fold(kind as u64 ^ ODD[0], ODD[1]);
-    for word in words {
-        state = fold(state ^ word, ODD[2]).wrapping_add(word.rotate_left(23));
+    let mut mixer = Mixer::new(kind);
+    for pair in words.chunks(2) {
+        mixer.pair(pair[0], pair.get(1).copied().unwrap_or(0));
     }
-    fold(state ^ ODD[3], ODD[1])
+    mixer.finish()
 }
 
 /// Mixes words and bytes of varying shape, one after the other.
 pub(crate) struct Mixer(u64);
 
 impl Mixer {
+    #[inline(always)]
     pub(crate) fn new(kind: Kind) -> Self {
-        Self(fold(kind as u64 ^ ODD[0], ODD[1]))
+        Self(kind as u64 ^ ODD[0])
+    }
+
+    #[inline(always)]
+    pub(crate) fn pair(&mut self, first: u64, second: u64) -> &mut Self {
+        self.0 = fold(self.0 ^ first, second ^ ODD[2]);
+        self
     }
 
     #[inline(always)]
     pub(crate) fn word(&mut self, word: u64) -> &mut Self {
-        self.0 = fold(self.0 ^ word, ODD[2]).wrapping_add(word.rotate_left(23));
-        self
+        self.pair(word, 0)
     }
 
     #[inline(always)]
@@ -80,6 +88,17 @@ impl Mixer {
             let mut word = [0; 8];
             word[..rest.len()].copy_from_slice(rest);
             self.word(u64::from_le_bytes(word));
+        }
+        self
+    }
+
+    /// An id's text, which holds no zero bytes and so shows where it ends.
+    #[inline(always)]
+    pub(crate) fn request_id(&mut self, id: &RequestId) -> &mut Self {
+        let (pairs, _) = id.as_padded_bytes().as_chunks::<16>();
+        for pair in &pairs[..id.as_bytes().len().div_ceil(16)] {
+            let both = u128::from_le_bytes(*pair);
+            self.pair(both as u64, (both >> 64) as u64);
         }
         self
     }

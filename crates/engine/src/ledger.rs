@@ -20,6 +20,12 @@ impl Cell {
     pub(crate) const NONE: Self = Self(u32::MAX);
 }
 
+impl Default for Cell {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
 /// All balances and the supply of each asset.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
@@ -37,6 +43,8 @@ pub(crate) struct Ledger {
 struct Held {
     available: i64,
     held: i64,
+    /// Its part of the state's hash, as of the last settlement.
+    item: u64,
     account: AccountId,
     asset: AssetId,
     touched: bool,
@@ -71,6 +79,15 @@ impl Ledger {
         self.index.find(cell_hash(account, asset), is_it).map(Cell)
     }
 
+    /// The same, if this is probably the cell.
+    #[inline]
+    pub(crate) fn find_near(&self, probably: Cell, account: AccountId, asset: AssetId) -> Option<Cell> {
+        match self.cells.get(probably.0 as usize) {
+            Some(cell) if cell.account == account && cell.asset == asset => Some(probably),
+            _ => self.find(account, asset),
+        }
+    }
+
     /// Asks for the memory by which a balance is found.
     #[inline]
     pub(crate) fn prefetch_index(&self, account: AccountId, asset: AssetId) {
@@ -98,6 +115,7 @@ impl Ledger {
         self.cells.push(Held {
             available: 0,
             held: 0,
+            item: 0,
             account,
             asset,
             touched: false,
@@ -164,8 +182,9 @@ impl Ledger {
             );
             let change = (cell.available + cell.held) - (touched.available + touched.held);
             self.unsettled[usize::from(cell.asset.0)] += change;
-            self.sum.remove(cell.hash_with(touched.available, touched.held));
-            self.sum.add(cell.hash());
+            self.sum.remove(cell.item);
+            cell.item = cell.find_item();
+            self.sum.add(cell.item);
             events.push(Event::BalanceChanged {
                 balance: cell.balance(),
                 reason: touched.reason,
@@ -208,7 +227,8 @@ impl Ledger {
         let cell = self.open(balance.account, balance.asset);
         let at = &mut self.cells[cell.0 as usize];
         (at.available, at.held) = (available, held);
-        self.sum.add(at.hash());
+        at.item = at.find_item();
+        self.sum.add(at.item);
         Ok(())
     }
 
@@ -217,7 +237,7 @@ impl Ledger {
     }
 
     pub(crate) fn recompute_hash(&self) -> u64 {
-        self.cells.iter().map(Held::hash).collect::<Sum>().0
+        self.cells.iter().map(Held::find_item).collect::<Sum>().0
     }
 
     /// True if the balances of every asset add up to its supply. Walks everything; for tests and restores.
@@ -240,18 +260,14 @@ impl Held {
         }
     }
 
-    fn hash(&self) -> u64 {
-        self.hash_with(self.available, self.held)
-    }
-
     /// A balance of nothing is as good as none.
     #[inline]
-    fn hash_with(&self, available: i64, held: i64) -> u64 {
-        if available == 0 && held == 0 {
+    fn find_item(&self) -> u64 {
+        if self.available == 0 && self.held == 0 {
             return 0;
         }
         let who = u64::from(self.account.0) << 16 | u64::from(self.asset.0);
-        hash::item(Kind::Balance, [who, available as u64, held as u64])
+        hash::item(Kind::Balance, [who, self.available as u64, self.held as u64])
     }
 }
 

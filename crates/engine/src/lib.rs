@@ -23,6 +23,7 @@ mod placing;
 pub mod prefetch;
 mod replacing;
 mod request;
+mod sip;
 mod snapshot;
 
 pub use exchange::{Exchange, RequestMemoryUse};

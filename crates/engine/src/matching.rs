@@ -8,6 +8,7 @@ use types::{Amount, CloseReason, Event, FillSide, OrderStatus, Price, Quantity, 
 
 use crate::book::{Book, Maker, crosses};
 use crate::exchange::Exchange;
+use crate::ledger::{Cell, Ledger};
 use crate::orders::OrderRecord;
 use crate::placing::bounded;
 
@@ -24,6 +25,15 @@ pub(crate) enum Stopped {
 struct Fees {
     taker: i64,
     maker: i64,
+}
+
+/// What a fill moves, in smallest units.
+struct Fill {
+    base: i64,
+    notional: i64,
+    /// What the maker no longer needs to hold.
+    released: i64,
+    fees: Fees,
 }
 
 impl<B: Book> Exchange<B> {
@@ -64,25 +74,31 @@ impl<B: Book> Exchange<B> {
 
     fn trade(&mut self, taker: &mut OrderRecord, maker: &Maker, index: u32, events: &mut Vec<Event>) {
         let at = taker.instrument.0 as usize;
-        let lots = taker.remaining().min(maker.remaining.0);
         let slot = maker.key.0;
+        let lots = taker.remaining().min(maker.remaining.0);
+        let scale = self.instruments[at].scale;
+        let notional = bounded(scale.notional(maker.price, lots));
         let resting = self.orders.get(slot);
-        let notional = bounded(self.instruments[at].scale.notional(maker.price, lots));
         let fees = self.fees_of(taker, resting, notional);
+        let held = resting.hold;
 
         taker.filled += lots;
         taker.filled_notional += notional;
         taker.taken_notional += notional;
         taker.fee += fees.taker;
-        let mut after = *resting;
-        after.filled += lots;
-        after.filled_notional += notional;
-        after.fee += fees.maker;
-        after.hold = self.hold_of(&after);
-        self.settle_fill(taker, resting.hold - after.hold, &after, lots, notional, &fees);
-
-        self.set_last_price(at, maker.price);
-        self.instruments[at].book.fill_best(after.side, Quantity(lots));
+        let resting = self.orders.change(slot, |record| {
+            record.filled += lots;
+            record.filled_notional += notional;
+            record.fee += fees.maker;
+            record.hold = record.hold_at(scale);
+        });
+        let fill = Fill {
+            base: lots * scale.base_per_lot,
+            notional,
+            released: held - resting.hold,
+            fees,
+        };
+        fill.settle(&mut self.ledger, taker, resting, self.instruments[at].fees);
         events.push(Event::Traded(Trade {
             instrument: taker.instrument,
             index,
@@ -90,13 +106,14 @@ impl<B: Book> Exchange<B> {
             quantity: Quantity(lots),
             notional: Amount(notional),
             taker_side: taker.side,
-            maker: side_of(&after, fees.maker),
-            taker: side_of(taker, fees.taker),
+            maker: side_of(resting, fill.fees.maker),
+            taker: side_of(taker, fill.fees.taker),
         }));
-        if after.remaining() == 0 {
+        let (side, filled) = (resting.side, resting.remaining() == 0);
+        self.set_last_price(at, maker.price);
+        self.instruments[at].book.fill_best(side, Quantity(lots));
+        if filled {
             self.forget(slot);
-        } else {
-            self.orders.change(slot, |record| *record = after);
         }
     }
 
@@ -119,19 +136,25 @@ impl<B: Book> Exchange<B> {
         fees
     }
 
-    fn settle_fill(
-        &mut self,
-        taker: &OrderRecord,
-        released: i64,
-        maker: &OrderRecord,
-        lots: i64,
-        notional: i64,
-        fees: &Fees,
-    ) {
-        let listing = &self.instruments[taker.instrument.0 as usize];
-        let base = lots * listing.scale.base_per_lot;
-        let account = listing.fees;
-        let ledger = &mut self.ledger;
+    fn set_last_price(&mut self, at: usize, price: Price) {
+        let listing = &mut self.instruments[at];
+        if listing.last_price != price {
+            self.sum.remove(listing.last_price_item());
+            listing.last_price = price;
+            self.sum.add(listing.last_price_item());
+        }
+    }
+}
+
+impl Fill {
+    /// Moves the money.
+    fn settle(&self, ledger: &mut Ledger, taker: &OrderRecord, maker: &OrderRecord, fees_account: Cell) {
+        let Self {
+            base,
+            notional,
+            released,
+            ref fees,
+        } = *self;
         match maker.side {
             Side::Sell => {
                 ledger.change(maker.base, 0, -base);
@@ -149,16 +172,7 @@ impl<B: Book> Exchange<B> {
             }
         }
         if fees.taker + fees.maker != 0 {
-            ledger.change(account, fees.taker + fees.maker, 0);
-        }
-    }
-
-    fn set_last_price(&mut self, at: usize, price: Price) {
-        let listing = &mut self.instruments[at];
-        if listing.last_price != price {
-            self.sum.remove(listing.last_price_item());
-            listing.last_price = price;
-            self.sum.add(listing.last_price_item());
+            ledger.change(fees_account, fees.taker + fees.maker, 0);
         }
     }
 }

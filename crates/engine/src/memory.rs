@@ -25,6 +25,7 @@ use types::{AccountId, Epoch, KeyMaterial, RejectReason, RequestId, Sequence, Ti
 use crate::flat_index::FlatIndex;
 use crate::hash::{self, Kind, Sum};
 use crate::prefetch::prefetch;
+use crate::sip;
 
 /// Who is asked to give way first when room is short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -168,12 +169,7 @@ impl RequestMemory {
     /// The hash by which a request is known.
     #[inline]
     pub(crate) fn request(&self, account: AccountId, request_id: &RequestId) -> [u64; 2] {
-        let text = request_id.as_bytes();
-        let mut bytes = [0; 4 + 64];
-        bytes[..4].copy_from_slice(&account.0.to_le_bytes());
-        bytes[4..4 + text.len()].copy_from_slice(text);
-        let hash = SipHasher13::new_with_keys(self.hash_key.0, self.hash_key.1).hash(&bytes[..4 + text.len()]);
-        [hash.h1, hash.h2]
+        sip::request(self.hash_key, account, request_id)
     }
 
     /// The entry of a request.

@@ -16,8 +16,11 @@ use crate::book::OrderHandle;
 use crate::fees::Rates;
 use crate::flat_index::FlatIndex;
 use crate::hash::{self, Kind, Mixer, Sum};
+use crate::instruments::Scale;
 use crate::ledger::Cell;
+use crate::placing::bounded;
 use crate::prefetch::{prefetch, prefetch_all};
+use crate::request;
 
 /// An open order, or one that is being matched. What changes at a fill comes first.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +35,8 @@ pub(crate) struct OrderRecord {
     pub(crate) hold: i64,
     /// The hash of what never changes.
     pub(crate) identity: u64,
+    /// Its part of the state's hash, once it is in the slab.
+    pub(crate) item: u64,
     /// The sequence of the command that gave it its place in the queue.
     pub(crate) priority: Sequence,
     pub(crate) price: Price,
@@ -115,7 +120,20 @@ impl OrderRecord {
         }
     }
 
-    /// Whether the queue of a buy order's balance is the quote's.
+    /// What it holds while it rests.
+    #[inline]
+    pub(crate) fn hold_at(&self, scale: Scale) -> i64 {
+        match self.side {
+            Side::Sell => self.remaining() * scale.base_per_lot,
+            Side::Buy => {
+                let remaining = bounded(scale.notional(self.price, self.remaining()));
+                let made = self.filled_notional - self.taken_notional;
+                self.rates.hold(self.taken_notional, made, remaining, self.fee)
+            }
+        }
+    }
+
+    /// The balance that it holds of.
     #[inline]
     pub(crate) fn held_cell(&self) -> Cell {
         match self.side {
@@ -127,39 +145,33 @@ impl OrderRecord {
     /// The hash of what never changes; to be called once, when all of that is set.
     pub(crate) fn identity_hash(&self) -> u64 {
         let position = self.order_id.0;
-        let (time_in_force, until) = match self.time_in_force {
-            TimeInForce::Gtc => (0, 0),
-            TimeInForce::Ioc => (1, 0),
-            TimeInForce::Fok => (2, 0),
-            TimeInForce::Gtd(until) => (3, until.0),
-            TimeInForce::Day => (4, 0),
-        };
-        let small = time_in_force
-            | (self.side as u64) << 8
-            | (self.order_type as u64) << 16
-            | (self.self_trade_prevention as u64) << 24
-            | u64::from(position.group.0) << 32;
+        let small = request::time_in_force(self.time_in_force)
+            | (self.side as u64) << 4
+            | (self.order_type as u64) << 8
+            | (self.self_trade_prevention as u64) << 12
+            | u64::from(position.group.0) << 16;
+        let both = |upper: u32, lower: u32| u64::from(upper) << 32 | u64::from(lower);
+        let rates = both(self.rates.maker.0 as u32, self.rates.taker.0 as u32);
         let mut mixer = Mixer::new(Kind::Order);
         mixer
-            .word(position.sequence.0)
-            .word(u64::from(position.epoch.0) << 32 | u64::from(self.account.0))
-            .word(u64::from(self.instrument.0) << 32 | u64::from(self.rates.maker.0 as u32))
-            .word(u64::from(self.rates.taker.0 as u32))
-            .word(small)
-            .word(until)
-            .word(self.deadline.0)
-            .word(self.placed_at.0)
-            .bytes(self.client_order_id.as_bytes());
+            .pair(position.sequence.0, both(position.epoch.0, self.account.0))
+            .pair(small << 32 | u64::from(self.instrument.0), rates)
+            .pair(self.deadline.0, self.placed_at.0)
+            .request_id(&self.client_order_id);
+        if let TimeInForce::Gtd(until) = self.time_in_force {
+            mixer.word(until.0);
+        }
         mixer.finish()
     }
 
     #[inline]
-    pub(crate) fn item(&self) -> u64 {
+    fn find_item(&self) -> u64 {
         let flags = u64::from(self.post_only) | u64::from(self.outlived) << 1;
         hash::item(
             Kind::Order,
             [
-                self.identity ^ flags,
+                self.identity,
+                flags,
                 self.quantity as u64,
                 self.filled as u64,
                 (self.filled_notional as u64) ^ (self.taken_notional as u64).rotate_left(32),
@@ -174,7 +186,7 @@ impl OrderRecord {
     pub(crate) fn recomputed_item(&self) -> u64 {
         let mut record = *self;
         record.identity = record.identity_hash();
-        record.item()
+        record.find_item()
     }
 
     pub(crate) fn to_snapshot(self) -> OrderSnapshot {
@@ -200,6 +212,7 @@ impl OrderRecord {
             fee: order.fee.0,
             hold: snapshot.hold,
             identity: 0,
+            item: 0,
             priority: snapshot.priority,
             price: order.price,
             order_id: order.order_id,
@@ -319,24 +332,26 @@ impl Orders {
     }
 
     /// Takes in an order and puts it last in its account's chain. The caller tells the book, and sets the handle.
-    pub(crate) fn insert(&mut self, record: OrderRecord, account: &mut AccountRecord) -> u32 {
-        self.sum.add(record.item());
+    pub(crate) fn insert(&mut self, record: &OrderRecord, account: &mut AccountRecord) -> u32 {
         let link = Link {
             before: account.last,
             after: NIL,
         };
         let slot = match self.free.pop() {
             Some(slot) => {
-                self.records[slot as usize] = record;
+                self.records[slot as usize] = *record;
                 self.links[slot as usize] = link;
                 slot
             }
             None => {
-                self.records.push(record);
+                self.records.push(*record);
                 self.links.push(link);
                 u32::try_from(self.records.len() - 1).expect("open orders are bounded")
             }
         };
+        let record = &mut self.records[slot as usize];
+        record.item = record.find_item();
+        self.sum.add(record.item);
         match account.last {
             NIL => account.first = slot,
             last => self.links[last as usize].after = slot,
@@ -349,11 +364,13 @@ impl Orders {
 
     /// Changes a record and the hash with it.
     #[inline]
-    pub(crate) fn change(&mut self, slot: u32, change: impl FnOnce(&mut OrderRecord)) {
+    pub(crate) fn change(&mut self, slot: u32, change: impl FnOnce(&mut OrderRecord)) -> &OrderRecord {
         let record = &mut self.records[slot as usize];
-        self.sum.remove(record.item());
+        self.sum.remove(record.item);
         change(record);
-        self.sum.add(record.item());
+        record.item = record.find_item();
+        self.sum.add(record.item);
+        record
     }
 
     /// Notes what the book calls it, which is no part of the state.
@@ -370,7 +387,7 @@ impl Orders {
         client_order: impl FnOnce(&OrderRecord) -> u128,
     ) {
         let record = &self.records[slot as usize];
-        self.sum.remove(record.item());
+        self.sum.remove(record.item);
         if record.outlived {
             self.outlived.remove(&client_order(record));
         }

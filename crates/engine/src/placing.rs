@@ -33,6 +33,7 @@ impl<B: Book> Exchange<B> {
         events: &mut Vec<Event>,
     ) -> Result<Outcome, RejectReason> {
         let mut taker = self.check_new(command, order)?;
+        let needed = self.check_against_book(&taker)?;
         self.open_cells(&mut taker);
         events.push(Event::OrderPlaced(taker.as_order(OrderStatus::Open)));
         let stopped = self.match_taker(&mut taker, events);
@@ -41,7 +42,15 @@ impl<B: Book> Exchange<B> {
         }
         match end_of_rest(&taker, stopped) {
             Some(reason) => events.push(closed(&taker, OrderStatus::Cancelled, reason)),
-            None => self.rest_new(taker),
+            None => {
+                // Most orders meet nobody, and then what they hold is what they were checked to need.
+                taker.hold = if taker.filled == 0 {
+                    needed
+                } else {
+                    self.hold_of(&taker)
+                };
+                self.rest_new(&mut taker);
+            }
         }
         Ok(Outcome::Placed)
     }
@@ -58,9 +67,9 @@ impl<B: Book> Exchange<B> {
         }
     }
 
-    fn rest_new(&mut self, mut taker: OrderRecord) {
+    fn rest_new(&mut self, taker: &mut OrderRecord) {
         taker.identity = taker.identity_hash();
-        self.hold(&mut taker);
+        self.ledger.change(taker.held_cell(), -taker.hold, taker.hold);
         let slot = self.orders.insert(taker, self.accounts.record(taker.account));
         self.join_book(slot);
         if taker.deadline != Timestamp::FAR_FUTURE {
@@ -90,18 +99,11 @@ impl<B: Book> Exchange<B> {
 
     /// What an order holds once it rests.
     pub(crate) fn hold_of(&self, record: &OrderRecord) -> i64 {
-        let scale = self.instruments[record.instrument.0 as usize].scale;
-        match record.side {
-            Side::Sell => record.remaining() * scale.base_per_lot,
-            Side::Buy => {
-                let remaining = bounded(scale.notional(record.price, record.remaining()));
-                let made = record.filled_notional - record.taken_notional;
-                record.rates.hold(record.taken_notional, made, remaining, record.fee)
-            }
-        }
+        record.hold_at(self.instruments[record.instrument.0 as usize].scale)
     }
 
-    /// The ladder of checks. What it returns can be placed.
+    /// The ladder of checks that need no look at the book.
+    #[inline]
     fn check_new(&self, command: &Command, order: &NewOrder) -> Result<OrderRecord, RejectReason> {
         let listing = self
             .instruments
@@ -125,8 +127,12 @@ impl<B: Book> Exchange<B> {
             OrderType::Market => listing.protection_price(order.side),
         };
         let rules = &listing.info.rules;
-        let cell = |asset| self.ledger.find(command.account, asset).unwrap_or(Cell::NONE);
-        let taker = OrderRecord {
+        let [near_base, near_quote] = self.upcoming.cells();
+        let cell = |near, asset| {
+            let found = self.ledger.find_near(near, command.account, asset);
+            found.unwrap_or(Cell::NONE)
+        };
+        Ok(OrderRecord {
             quantity: order.quantity.0,
             filled: 0,
             filled_notional: 0,
@@ -134,6 +140,7 @@ impl<B: Book> Exchange<B> {
             fee: 0,
             hold: 0,
             identity: 0,
+            item: 0,
             priority: self.position.sequence,
             price,
             order_id: OrderId(self.position),
@@ -142,8 +149,8 @@ impl<B: Book> Exchange<B> {
                 maker: rules.maker_fee,
                 taker: rules.taker_fee,
             },
-            base: cell(listing.info.base),
-            quote: cell(listing.info.quote),
+            base: cell(near_base, listing.info.base),
+            quote: cell(near_quote, listing.info.quote),
             account: command.account,
             instrument: order.instrument,
             handle: OrderHandle::default(),
@@ -155,13 +162,16 @@ impl<B: Book> Exchange<B> {
             time_in_force: order.time_in_force,
             placed_at: self.now,
             client_order_id: command.request_id,
-        };
-        self.check_open_orders(&taker)?;
-        if taker.post_only && self.would_take(&taker) {
+        })
+    }
+
+    /// The rest of the checks, and what the order needs: if it rests untouched, that is what it holds.
+    fn check_against_book(&self, taker: &OrderRecord) -> Result<i64, RejectReason> {
+        self.check_open_orders(taker)?;
+        if taker.post_only && self.would_take(taker) {
             return Err(RejectReason::PostOnlyWouldTake);
         }
-        self.check_funds_of_new(&taker)?;
-        Ok(taker)
+        self.check_funds_of_new(taker)
     }
 
     fn check_open_orders(&self, taker: &OrderRecord) -> Result<(), RejectReason> {
@@ -178,7 +188,7 @@ impl<B: Book> Exchange<B> {
         }
     }
 
-    fn check_funds_of_new(&self, taker: &OrderRecord) -> Result<(), RejectReason> {
+    fn check_funds_of_new(&self, taker: &OrderRecord) -> Result<i64, RejectReason> {
         let listing = &self.instruments[taker.instrument.0 as usize];
         let needed = match taker.order_type {
             OrderType::Limit => {
@@ -217,7 +227,7 @@ impl<B: Book> Exchange<B> {
         if available < needed {
             return Err(RejectReason::InsufficientFunds);
         }
-        Ok(())
+        Ok(needed)
     }
 
     /// True if the order would meet one that is alive, whoever owns it.

@@ -5,6 +5,7 @@
 //! new one (collar, funds with what it holds already, post-only), taken out of the book and matched with what remains of
 //! it. All checks come first, so a refused replace leaves the order as it was.
 
+use types::limits::AMOUNT_MAX;
 use types::{AccountId, Event, OrderStatus, Price, Quantity, RejectReason, Replace};
 
 use crate::book::Book;
@@ -59,6 +60,11 @@ impl<B: Book> Exchange<B> {
         listing.check_notional(listing.scale.notional(after.price, after.quantity))?;
         if keeps_priority {
             return Ok(());
+        }
+        // What it fills in all stays an amount, however often it is replaced.
+        let remaining = listing.scale.notional(after.price, after.remaining());
+        if i128::from(after.filled_notional) + remaining > i128::from(AMOUNT_MAX) {
+            return Err(RejectReason::NotionalTooLarge);
         }
         if after.post_only && self.would_take(after) {
             return Err(RejectReason::PostOnlyWouldTake);

@@ -4,8 +4,8 @@
 //! was received nor a sealed secret (which differs each time that the same secret is sealed).
 
 use types::{
-    Action, Command, InstrumentId, InstrumentRules, KeyMaterial, NewOrder, OrderTarget, Replace, RequestId, Rules,
-    Scopes, TimeInForce, Transfer,
+    Action, Command, InstrumentId, InstrumentRules, KeyMaterial, NewOrder, OrderTarget, Replace, Rules, Scopes,
+    TimeInForce, Transfer,
 };
 
 use crate::hash::{Kind, Mixer};
@@ -45,7 +45,7 @@ pub(crate) fn fingerprint(command: &Command) -> u64 {
     let mut mixer = Mixer::new(Kind::Content);
     match command.valid_until {
         None => mixer.word(0),
-        Some(until) => mixer.word(1).word(until.0),
+        Some(until) => mixer.pair(1, until.0),
     };
     match &command.action {
         Action::Place(order) => place(&mut mixer, order),
@@ -122,26 +122,31 @@ fn operator(mixer: &mut Mixer, action: &Action) {
 
 #[inline]
 fn place(mixer: &mut Mixer, order: &NewOrder) {
-    let (time_in_force, until) = match order.time_in_force {
-        TimeInForce::Gtc => (0, 0),
-        TimeInForce::Ioc => (1, 0),
-        TimeInForce::Fok => (2, 0),
-        TimeInForce::Gtd(until) => (3, until.0),
-        TimeInForce::Day => (4, 0),
-    };
     let small = 1
-        | time_in_force << 8
+        | time_in_force(order.time_in_force) << 8
         | (order.side as u64) << 16
         | (order.order_type as u64) << 24
         | (order.self_trade_prevention as u64) << 32
         | u64::from(order.post_only) << 40;
     let where_ = u64::from(order.instrument.0) << 32 | u64::from(order.scale_version);
     mixer
-        .word(small)
-        .word(where_)
-        .word(until)
-        .signed(order.price.0)
-        .signed(order.quantity.0);
+        .pair(small, where_)
+        .pair(order.price.0 as u64, order.quantity.0 as u64);
+    if let TimeInForce::Gtd(until) = order.time_in_force {
+        mixer.word(until.0);
+    }
+}
+
+/// A number for each, whatever the time of [`TimeInForce::Gtd`].
+#[inline]
+pub(crate) fn time_in_force(time_in_force: TimeInForce) -> u64 {
+    match time_in_force {
+        TimeInForce::Gtc => 0,
+        TimeInForce::Ioc => 1,
+        TimeInForce::Fok => 2,
+        TimeInForce::Gtd(_) => 3,
+        TimeInForce::Day => 4,
+    }
 }
 
 fn change(mixer: &mut Mixer, replace: &Replace) {
@@ -157,9 +162,9 @@ fn order_target(mixer: &mut Mixer, target: &OrderTarget) {
         OrderTarget::OrderId(id) => {
             let position = id.0;
             let where_ = u64::from(position.epoch.0) << 16 | u64::from(position.group.0);
-            mixer.word(0).word(where_).word(position.sequence.0)
+            mixer.pair(where_, position.sequence.0)
         }
-        OrderTarget::ClientOrderId(id) => mixer.word(1).bytes(RequestId::as_bytes(id)),
+        OrderTarget::ClientOrderId(id) => mixer.word(u64::MAX).request_id(id),
     };
 }
 

@@ -224,7 +224,7 @@ impl<B: Book> Exchange<B> {
         if record.hold != self.hold_of(&record) {
             return Err(wrong("what it holds is not what it needs"));
         }
-        let slot = self.orders.insert(record, self.accounts.record(order.account));
+        let slot = self.orders.insert(&record, self.accounts.record(order.account));
         if record.deadline != Timestamp::FAR_FUTURE {
             self.deadlines.add_order(record.deadline, record.order_id.0.sequence);
         }

@@ -208,6 +208,11 @@ macro_rules! text_id {
                 self.0.as_bytes()
             }
 
+            /// The text's bytes and the unused ones, which are zero.
+            pub fn as_padded_bytes(&self) -> &[u8; $length] {
+                self.0.as_padded_bytes()
+            }
+
             /// True for [`Self::EMPTY`].
             pub fn is_empty(&self) -> bool {
                 self.0.is_empty()

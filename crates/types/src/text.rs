@@ -66,6 +66,11 @@ impl<const N: usize> ShortText<N> {
         &self.bytes[..usize::from(self.length)]
     }
 
+    /// The text's bytes and the unused ones, which are zero.
+    pub fn as_padded_bytes(&self) -> &[u8; N] {
+        &self.bytes
+    }
+
     /// True for [`Self::EMPTY`].
     pub fn is_empty(&self) -> bool {
         self.length == 0

@@ -59,6 +59,18 @@ const IN_WORDS: &[(RejectReason, &str)] = &[
         "operator rules notional-max=200 -> instrument X Trading scale 1\nbob sell 2@100 #b1 -> placed b1\n\
          bob sell 2@99 #b2 -> placed b2\nalice buy 3",
     ),
+    (
+        // Half of the most that there may be is filled; five quarters would be.
+        RejectReason::NotionalTooLarge,
+        "operator halt -> instrument X Halted scale 1\n\
+         operator rules tick=4096 notional-max=1152921504606846976 -> instrument X Halted scale 2\n\
+         operator trade -> instrument X Trading scale 2\n\
+         operator deposit bob USD 600000000000000000 -> Deposit 600000000000010000 + 0\n\
+         alice sell 2@140737488355328 #a scale:2 -> placed a\n\
+         bob buy 1@140737488355328 #b scale:2 -> placed b; 1@140737488355328 with a\n\
+         alice replace a 3@70368744177664 scale:2 -> replaced a 3@70368744177664 lost\n\
+         alice replace a 4@70368744177664 scale:2",
+    ),
     (RejectReason::InsufficientFunds, "alice buy 101@100"),
     (
         RejectReason::InsufficientFunds,
