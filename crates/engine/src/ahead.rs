@@ -6,6 +6,10 @@
 //! before it is applied, and takes one step for several of them at a time: each step reads what an earlier one asked
 //! for, and asks for what that leads to.
 //!
+//! Steps are taken for a whole group of commands at once, one right after the other. To ask for memory costs nothing, but
+//! to translate its address can take as long as the memory itself, and the processor does not go far beyond an
+//! instruction that waits for that. In a group the translations overlap.
+//!
 //! ```text
 //!   a new order       index of requests, index of balances ─> balances, the account's last order, the best maker
 //!                                                                                        ─> the maker's balances
@@ -16,18 +20,19 @@
 //! use. What is kept depends on nothing else (the hashes of ids) or is checked when it is used (the cells of balances).
 
 use types::limits::PRICE_TICKS_MAX;
-use types::{AccountId, Action, Command, InstrumentId, NewOrder, OrderTarget, Price, RequestId, Sequence, Side};
+use types::{AccountId, Action, Command, InstrumentId, KeyId, OrderTarget, Price, Replace, RequestId, Sequence, Side};
 
 use crate::book::{Ahead, Book, crosses};
 use crate::exchange::Exchange;
 use crate::ledger::Cell;
 
-/// Commands between two steps for the same command.
-const STEP: usize = 2;
+/// Commands for which steps are taken at once.
+const GROUP: usize = 4;
 /// With fewer open orders than this, the caches hold the books and the accounts' chains.
 const ORDERS_LARGE: usize = 16_384;
 /// How many commands may be known ahead.
-const DEPTH: usize = 16;
+const DEPTH: usize = 32;
+const _: () = assert!(DEPTH.is_multiple_of(GROUP));
 
 /// The commands that come next.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +53,7 @@ struct Coming {
     /// Where a new order is to be placed.
     aim: Aim,
     account: AccountId,
+    key: KeyId,
     request: [u64; 2],
     request_id: RequestId,
     /// The client order id that it names, if it does.
@@ -80,6 +86,7 @@ impl Default for Aim {
 enum Step {
     #[default]
     Done,
+    First(Leads),
     Balances,
     Maker(u32),
     Entry,
@@ -87,6 +94,15 @@ enum Step {
     Order(Sequence),
     OrderOf(u32),
     Neighbours(u32),
+}
+
+/// Where the first step goes.
+#[derive(Clone, Copy, Debug)]
+enum Leads {
+    Nowhere,
+    ToBalances,
+    ToOrder(Sequence),
+    ToEntry,
 }
 
 impl Upcoming {
@@ -143,72 +159,80 @@ impl<B: Book> Exchange<B> {
         if number - self.upcoming.first == DEPTH {
             return self.upcoming.clear();
         }
-        self.first_step(number % DEPTH, command);
+        self.take_in(number % DEPTH, command);
         self.upcoming.next = number + 1;
-        let mut earlier = number;
-        while earlier >= self.upcoming.first + STEP {
-            earlier -= STEP;
+        if !self.upcoming.next.is_multiple_of(GROUP) {
+            return;
+        }
+        let mut earlier = self.upcoming.next;
+        while earlier > self.upcoming.first {
+            earlier -= 1;
             self.step(earlier % DEPTH);
         }
     }
 
-    fn first_step(&mut self, at: usize, command: &Command) {
+    /// Notes what is to be known of a command, without a look at any large table.
+    fn take_in(&mut self, at: usize, command: &Command) {
         let account = command.account;
-        let request = self.memory.request(account, &command.request_id);
-        self.keys.prefetch(command.key);
-        self.accounts.prefetch(account);
-        self.memory.prefetch_index(request);
         let coming = &mut self.upcoming.commands[at];
         coming.account = account;
-        coming.request = request;
+        coming.key = command.key;
+        coming.request = self.memory.request(account, &command.request_id);
         coming.request_id = command.request_id;
         coming.has_target = false;
-        coming.step = Step::Done;
+        coming.step = Step::First(Leads::Nowhere);
         match &command.action {
-            Action::Place(order) => self.aim_at(at, account, order),
-            Action::Cancel(target) => self.find_target(at, account, target),
-            Action::Replace(replace) => self.find_target(at, account, &replace.target),
+            Action::Place(order) if (0..=PRICE_TICKS_MAX).contains(&order.price.0) => {
+                coming.cells = [Cell::NONE; 2];
+                coming.aim = Aim {
+                    instrument: order.instrument,
+                    side: order.side,
+                    price: order.price,
+                };
+                coming.step = Step::First(Leads::ToBalances);
+            }
+            Action::Cancel(target) | Action::Replace(Replace { target, .. }) => match target {
+                OrderTarget::OrderId(order_id) => {
+                    coming.step = Step::First(Leads::ToOrder(order_id.0.sequence));
+                }
+                OrderTarget::ClientOrderId(client_order_id) => {
+                    coming.target = self.memory.request(account, client_order_id);
+                    coming.target_id = *client_order_id;
+                    coming.has_target = true;
+                    coming.step = Step::First(Leads::ToEntry);
+                }
+            },
             _ => {}
         }
     }
 
     #[inline]
-    fn aim_at(&mut self, at: usize, account: AccountId, order: &NewOrder) {
-        let Some(listing) = self.instruments.get(order.instrument.0 as usize) else {
-            return;
-        };
-        if !(0..=PRICE_TICKS_MAX).contains(&order.price.0) {
-            return;
-        }
-        self.ledger.prefetch_index(account, listing.info.base);
-        self.ledger.prefetch_index(account, listing.info.quote);
-        if self.orders.len() >= ORDERS_LARGE {
-            listing.book.prefetch_price(order.side, order.price, Ahead::Far);
-        }
-        let coming = &mut self.upcoming.commands[at];
-        coming.cells = [Cell::NONE; 2];
-        coming.aim = Aim {
-            instrument: order.instrument,
-            side: order.side,
-            price: order.price,
-        };
-        coming.step = Step::Balances;
-    }
-
-    #[inline]
-    fn find_target(&mut self, at: usize, account: AccountId, target: &OrderTarget) {
-        let coming = &mut self.upcoming.commands[at];
-        match target {
-            OrderTarget::OrderId(order_id) => {
-                self.orders.prefetch_index(order_id.0.sequence);
-                coming.step = Step::Order(order_id.0.sequence);
+    fn first_step(&self, coming: &Coming, leads: Leads) -> Step {
+        self.memory.prefetch_index(coming.request);
+        self.keys.prefetch(coming.key);
+        self.accounts.prefetch(coming.account);
+        match leads {
+            Leads::Nowhere => Step::Done,
+            Leads::ToBalances => {
+                let Some(listing) = self.instruments.get(coming.aim.instrument.0 as usize) else {
+                    return Step::Done;
+                };
+                self.ledger.prefetch_index(coming.account, listing.info.base);
+                self.ledger.prefetch_index(coming.account, listing.info.quote);
+                if self.orders.len() >= ORDERS_LARGE {
+                    listing
+                        .book
+                        .prefetch_price(coming.aim.side, coming.aim.price, Ahead::Far);
+                }
+                Step::Balances
             }
-            OrderTarget::ClientOrderId(client_order_id) => {
-                coming.target = self.memory.request(account, client_order_id);
-                coming.target_id = *client_order_id;
-                coming.has_target = true;
+            Leads::ToOrder(sequence) => {
+                self.orders.prefetch_index(sequence);
+                Step::Order(sequence)
+            }
+            Leads::ToEntry => {
                 self.memory.prefetch_index(coming.target);
-                coming.step = Step::Entry;
+                Step::Entry
             }
         }
     }
@@ -218,6 +242,7 @@ impl<B: Book> Exchange<B> {
         let coming = &self.upcoming.commands[at];
         let next = match coming.step {
             Step::Done => return,
+            Step::First(leads) => self.first_step(coming, leads),
             Step::Balances => self.fetch_balances(at),
             Step::Maker(slot) => {
                 if let Some(maker) = self.orders.peek(slot) {

@@ -11,6 +11,7 @@ use crate::deadlines::Due;
 use crate::exchange::{Exchange, client_order};
 use crate::memory::Outcome;
 use crate::placing::closed;
+use crate::telling::tell;
 
 /// Why a client order id names no open order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -353,7 +354,7 @@ impl<B: Book> Exchange<B> {
             .book
             .cancel(record.handle);
         self.ledger.change(record.held_cell(), record.hold, -record.hold);
-        events.push(closed(record, status, reason));
+        tell(events, || closed(record, status, reason));
         self.forget(slot);
     }
 

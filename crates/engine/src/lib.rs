@@ -25,6 +25,7 @@ mod replacing;
 mod request;
 mod sip;
 mod snapshot;
+mod telling;
 
 pub use exchange::{Exchange, RequestMemoryUse};
 pub use memory::{Entry as RememberedRequest, MemoryState};

@@ -11,6 +11,7 @@ use crate::exchange::Exchange;
 use crate::ledger::{Cell, Ledger};
 use crate::orders::OrderRecord;
 use crate::placing::bounded;
+use crate::telling::tell;
 
 /// Why matching ended before the taker was filled (if it wasn't).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,16 +100,18 @@ impl<B: Book> Exchange<B> {
             fees,
         };
         fill.settle(&mut self.ledger, taker, resting, self.instruments[at].fees);
-        events.push(Event::Traded(Trade {
-            instrument: taker.instrument,
-            index,
-            price: maker.price,
-            quantity: Quantity(lots),
-            notional: Amount(notional),
-            taker_side: taker.side,
-            maker: side_of(resting, fill.fees.maker),
-            taker: side_of(taker, fill.fees.taker),
-        }));
+        tell(events, || {
+            Event::Traded(Trade {
+                instrument: taker.instrument,
+                index,
+                price: maker.price,
+                quantity: Quantity(lots),
+                notional: Amount(notional),
+                taker_side: taker.side,
+                maker: side_of(resting, fill.fees.maker),
+                taker: side_of(taker, fill.fees.taker),
+            })
+        });
         let (side, filled) = (resting.side, resting.remaining() == 0);
         self.set_last_price(at, maker.price);
         self.instruments[at].book.fill_best(side, Quantity(lots));

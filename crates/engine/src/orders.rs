@@ -99,6 +99,7 @@ impl OrderRecord {
     }
 
     /// The order as others see it.
+    #[inline(always)]
     pub(crate) fn as_order(&self, status: OrderStatus) -> Order {
         Order {
             order_id: self.order_id,

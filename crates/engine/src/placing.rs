@@ -17,6 +17,7 @@ use crate::ledger::Cell;
 use crate::matching::Stopped;
 use crate::memory::Outcome;
 use crate::orders::OrderRecord;
+use crate::telling::tell;
 
 /// What a taker could fill.
 struct Liquidity {
@@ -35,13 +36,13 @@ impl<B: Book> Exchange<B> {
         let mut taker = self.check_new(command, order)?;
         let needed = self.check_against_book(&taker)?;
         self.open_cells(&mut taker);
-        events.push(Event::OrderPlaced(taker.as_order(OrderStatus::Open)));
+        tell(events, || Event::OrderPlaced(taker.as_order(OrderStatus::Open)));
         let stopped = self.match_taker(&mut taker, events);
         if taker.remaining() == 0 {
             return Ok(Outcome::Placed);
         }
         match end_of_rest(&taker, stopped) {
-            Some(reason) => events.push(closed(&taker, OrderStatus::Cancelled, reason)),
+            Some(reason) => tell(events, || closed(&taker, OrderStatus::Cancelled, reason)),
             None => {
                 // Most orders meet nobody, and then what they hold is what they were checked to need.
                 taker.hold = if taker.filled == 0 {
@@ -316,6 +317,7 @@ pub(crate) fn end_of_rest(taker: &OrderRecord, stopped: Stopped) -> Option<types
 }
 
 /// The event of an order's end.
+#[inline]
 pub(crate) fn closed(record: &OrderRecord, status: OrderStatus, reason: types::CloseReason) -> Event {
     Event::OrderClosed {
         order: record.as_order(status),

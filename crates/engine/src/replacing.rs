@@ -13,6 +13,7 @@ use crate::exchange::Exchange;
 use crate::memory::Outcome;
 use crate::orders::OrderRecord;
 use crate::placing::{closed, end_of_rest};
+use crate::telling::tell;
 
 impl<B: Book> Exchange<B> {
     /// Replaces an order.
@@ -83,7 +84,7 @@ impl<B: Book> Exchange<B> {
         let book = &mut self.instruments[after.instrument.0 as usize].book;
         book.reduce(after.handle, Quantity(after.remaining()));
         self.orders.change(slot, |record| *record = after);
-        events.push(replaced(before, &after, true));
+        tell(events, || replaced(before, &after, true));
     }
 
     fn requeue(&mut self, slot: u32, before: &OrderRecord, mut after: OrderRecord, events: &mut Vec<Event>) {
@@ -93,14 +94,14 @@ impl<B: Book> Exchange<B> {
         self.ledger.change(before.held_cell(), before.hold, -before.hold);
         after.hold = 0;
         after.priority = self.position.sequence;
-        events.push(replaced(before, &after, false));
+        tell(events, || replaced(before, &after, false));
         let stopped = self.match_taker(&mut after, events);
         if after.remaining() == 0 {
             return self.forget(slot);
         }
         match end_of_rest(&after, stopped) {
             Some(reason) => {
-                events.push(closed(&after, OrderStatus::Cancelled, reason));
+                tell(events, || closed(&after, OrderStatus::Cancelled, reason));
                 self.forget(slot);
             }
             None => {
@@ -112,6 +113,7 @@ impl<B: Book> Exchange<B> {
     }
 }
 
+#[inline]
 fn replaced(before: &OrderRecord, after: &OrderRecord, priority_kept: bool) -> Event {
     let old_price: Price = before.price;
     Event::OrderReplaced {

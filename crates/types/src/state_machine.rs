@@ -30,7 +30,7 @@ pub trait StateMachine {
     }
 
     /// How many commands ahead of `apply` a `prepare` is of most use.
-    const PREPARED_COMMANDS: usize = 12;
+    const PREPARED_COMMANDS: usize = 24;
 
     /// Takes the place of `apply` for a command that the operator quarantined: a reject, with the same effect on the
     /// memory of requests as any other.
