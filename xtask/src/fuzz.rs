@@ -23,6 +23,21 @@ pub fn run(arguments: &[String]) -> Result<bool> {
     if targets.is_empty() {
         bail!("no such fuzz target; there are:\n{listed}");
     }
+    let mut samples = run::cargo();
+    samples.args([
+        "run",
+        "--quiet",
+        "--locked",
+        "--package",
+        "fuzzing",
+        "--bin",
+        "samples",
+        "--",
+        "fuzz/corpus",
+    ]);
+    if !run::succeeds(&mut samples)? {
+        bail!("the samples to start from could not be written");
+    }
     let mut failed = 0;
     for target in &targets {
         println!("== {target}, {seconds} s");
@@ -30,6 +45,9 @@ pub fn run(arguments: &[String]) -> Result<bool> {
             "+nightly",
             "fuzz",
             "run",
+            // The code under test is safe Rust: what is looked for are panics and broken promises.
+            "--sanitizer",
+            "none",
             target,
             "--",
             &format!("-max_total_time={seconds}"),

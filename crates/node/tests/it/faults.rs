@@ -24,7 +24,8 @@ fn rounds(name: &str, fault: Fault, rounds: u64, seed: u64) -> Option<Report> {
         answers_max: 400,
     };
     let report = run(&plan, &mut |_| {}).unwrap_or_else(|error| panic!("in {}: {error}", work.display()));
-    if report.broken.is_empty() {
+    // What broke a promise is kept to be looked at, unless it was to be broken.
+    if report.broken.is_empty() || fault == Fault::PowerLoss(Syncs::IgnoredForFiles) {
         remove_work_folder(&work).expect("the node is gone, and the disk unmounted");
     }
     Some(report)
