@@ -1,5 +1,6 @@
 //! `meridian-bench`: how fast the parts are, each figure with what it is compared to in the same run.
 
+mod answer;
 mod clock;
 mod engine;
 mod random;
@@ -20,12 +21,15 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
+    /// What one answer costs at light load, against the floor.
+    Answer(answer::AnswerArguments),
     /// How many commands a second the engine takes, on one thread.
     Engine(engine::EngineArguments),
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().what {
+        What::Answer(arguments) => answer::run(&arguments),
         What::Engine(arguments) => engine::run(&arguments),
     }
 }

@@ -59,21 +59,28 @@ pub(crate) async fn connect_websocket(address: SocketAddr, credentials: Credenti
 
 /// The operator.
 #[derive(Debug)]
-pub(crate) struct Operator {
+pub struct Operator {
     rest: RestClient,
     count: u64,
 }
 
 /// An account, and the key that trades for it.
 #[derive(Clone, Debug)]
-pub(crate) struct Trader {
+pub struct Trader {
+    /// Its number.
     pub account: Account,
+    /// The key.
     pub credentials: Credentials,
+    /// What it was given, by asset.
     pub deposits: BTreeMap<String, DecimalText>,
 }
 
 impl Operator {
-    pub(crate) async fn connect(address: SocketAddr, admin: Credentials) -> Result<Self, ClientError> {
+    /// Signs in with an operator's key.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub async fn connect(address: SocketAddr, admin: Credentials) -> Result<Self, ClientError> {
         let rest = connect(address, patient()).await?.with_credentials(admin);
         Ok(Self { rest, count: 0 })
     }
@@ -90,7 +97,7 @@ impl Operator {
     }
 
     /// Two assets and an instrument that trades.
-    pub(crate) async fn open_market(&mut self) -> Result<(), ClientError> {
+    pub async fn open_market(&mut self) -> Result<(), ClientError> {
         for symbol in [BASE, QUOTE] {
             let request = json::AssetRequest {
                 symbol: symbol.to_owned(),
@@ -126,7 +133,7 @@ impl Operator {
     }
 
     /// A new account with money and a key.
-    pub(crate) async fn new_trader(&mut self) -> Result<Trader, ClientError> {
+    pub async fn new_trader(&mut self) -> Result<Trader, ClientError> {
         let answer: json::AdminAnswer = self.ask(Method::POST, "/v1/admin/accounts", None::<&()>).await?;
         let account = answer.account.ok_or_else(|| missing("account"))?.account_id;
         let secret = Secret::generate_ed25519();
@@ -158,7 +165,7 @@ impl Operator {
     }
 
     /// Leaves the book empty for the next round.
-    pub(crate) async fn cancel_everything(&mut self) -> Result<(), ClientError> {
+    pub async fn cancel_everything(&mut self) -> Result<(), ClientError> {
         let request = json::CancelAllForRequest {
             account_id: None,
             symbol: Some(SYMBOL.to_owned()),

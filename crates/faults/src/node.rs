@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use client::Credentials;
+
 /// How long a node may take until it is ready.
 const READY_SECONDS: u64 = 60;
 /// How long to wait between two looks at it.
@@ -34,12 +36,11 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Chooses free ports and writes a configuration in which files are small, so that segments and snapshots follow
-    /// each other quickly.
+    /// Chooses free ports and writes a configuration; `settings` are further sections of it, such as [`SMALL_FILES`].
     ///
     /// # Errors
     /// What the disk or the network says.
-    pub fn new(meridian: &Path, data: &Path, work: &Path) -> io::Result<Self> {
+    pub fn new(meridian: &Path, data: &Path, work: &Path, settings: &str) -> io::Result<Self> {
         let listeners = [0; 3].map(|_| TcpListener::bind(("127.0.0.1", 0)));
         let [public, admin, operations] = listeners.map(|listener| listener.and_then(|listener| listener.local_addr()));
         let installation = Self {
@@ -52,22 +53,32 @@ impl Installation {
             operations: operations?,
         };
         let text = format!(
-            "[node]\ndata = {data:?}\nworker_threads = 1\n\
-             [listen]\npublic = \"{public}\"\nadmin = \"{admin}\"\noperations = \"{operations}\"\n\
-             [logs]\nlevel = \"info\"\n\
-             [journal]\nsegment_size = \"{segment}\"\nkeep_all = true\n\
-             [snapshots]\njournal_size = \"{snapshot}\"\n\
-             [events]\nsegment_size = \"{snapshot}\"\n\
-             [disk]\nfree_alarm = \"2 MiB\"\nfree_min = \"1 MiB\"\n",
+            "[node]\ndata = {data:?}\n\
+             [listen]\npublic = \"{public}\"\nadmin = \"{admin}\"\noperations = \"{operations}\"\n{settings}",
             data = installation.data,
             public = installation.public,
             admin = installation.admin,
             operations = installation.operations,
-            segment = SEGMENT_SIZE,
-            snapshot = SNAPSHOT_SIZE,
         );
         std::fs::write(&installation.config, text)?;
         Ok(installation)
+    }
+
+    /// Makes the data folder; gives the operator's first key.
+    ///
+    /// # Errors
+    /// What the program said.
+    pub fn init(&self) -> io::Result<Credentials> {
+        let data = self.data.to_string_lossy();
+        let said = self.command(&["init", "--data", &data, "--cluster-id", "faults"])?;
+        let value = |name: &str| {
+            let line = said.lines().find_map(|line| line.trim().strip_prefix(name));
+            line.map(|value| value.trim_start_matches([' ', ':', '=']).trim().to_owned())
+        };
+        let (Some(key), Some(secret)) = (value("key"), value("secret")) else {
+            return Err(io::Error::other(format!("init printed no key and secret: {said}")));
+        };
+        Credentials::parse(&key, &secret).map_err(io::Error::other)
     }
 
     /// Runs a command of the program to its end. Gives what it printed.
@@ -124,9 +135,20 @@ impl Installation {
     }
 }
 
-/// The smallest segment that the program takes.
-const SEGMENT_SIZE: &str = "4 MiB";
-const SNAPSHOT_SIZE: &str = "1 MiB";
+/// Settings by which segments and snapshots follow each other quickly, and nothing of the journal is retired, so that it
+/// can be replayed from nothing.
+pub const SMALL_FILES: &str = r#"
+[journal]
+segment_size = "4 MiB"
+keep_all = true
+[snapshots]
+journal_size = "1 MiB"
+[events]
+segment_size = "1 MiB"
+[disk]
+free_alarm = "2 MiB"
+free_min = "1 MiB"
+"#;
 
 /// A running node. It is killed when dropped.
 #[derive(Debug)]

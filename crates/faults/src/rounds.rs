@@ -16,7 +16,7 @@ use wire::ws::Request;
 use crate::clients::{Operator, Trader, connect, connect_websocket, final_answer, impatient, observe, patient, send};
 use crate::history::{Asked, Final, History};
 use crate::load::{BASE, Load, QUOTE};
-use crate::node::{Installation, Node};
+use crate::node::{Installation, Node, SMALL_FILES};
 use crate::oracle::{Observed, check};
 
 /// Accounts that trade in a round.
@@ -136,7 +136,7 @@ impl Rounds {
             Fault::Kill => None,
             Fault::PowerLoss(_) => Some(Mounted::new(Store::default(), &disk_folder)?),
         };
-        let installation = Installation::new(&plan.meridian, &disk_folder.join("data"), &plan.work)?;
+        let installation = Installation::new(&plan.meridian, &disk_folder.join("data"), &plan.work, SMALL_FILES)?;
         Ok(Self {
             plan: plan.clone(),
             random: Random::new(plan.seed),
@@ -152,11 +152,7 @@ impl Rounds {
 
     /// Makes the data folder and the market.
     async fn open(&mut self) -> io::Result<()> {
-        let data = self.installation.data.to_string_lossy().into_owned();
-        let said = self
-            .installation
-            .command(&["init", "--data", &data, "--cluster-id", "faults"])?;
-        self.admin = Some(admin_key(&said)?);
+        self.admin = Some(self.installation.init()?);
         self.start()?;
         self.operator().await?.open_market().await.map_err(io::Error::other)?;
         if let (Some(disk), Fault::PowerLoss(syncs)) = (&self.disk, self.plan.fault) {
@@ -466,18 +462,6 @@ async fn websocket_session(websocket: WsClient, mut load: Load, told: Told) {
             Err(_) => is_there = false,
         }
     }
-}
-
-/// The key that `init` printed.
-fn admin_key(said: &str) -> io::Result<Credentials> {
-    let value = |name: &str| {
-        let line = said.lines().find_map(|line| line.trim().strip_prefix(name));
-        line.map(|value| value.trim_start_matches([' ', ':', '=']).trim().to_owned())
-    };
-    let (Some(key), Some(secret)) = (value("key"), value("secret")) else {
-        return Err(io::Error::other(format!("init printed no key and secret: {said}")));
-    };
-    Credentials::parse(&key, &secret).map_err(io::Error::other)
 }
 
 /// An empty folder for a run, among the temporary files.

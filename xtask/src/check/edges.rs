@@ -30,7 +30,7 @@ const ALLOWED: &[Allowed] = &[
         &["powerloss", "faults"],
     ),
     allowed("pages", &[], &[]),
-    allowed("bench", &["types", "wire", "client", "engine", "pages"], &[]),
+    allowed("bench", &["types", "wire", "client", "engine", "pages", "faults"], &[]),
     allowed("powerloss", &[], &[]),
     allowed("faults", &["types", "wire", "client", "powerloss"], &[]),
     allowed("fuzzing", &["types", "wire", "gateway"], &[]),
