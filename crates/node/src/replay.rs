@@ -37,8 +37,9 @@ pub trait JournalSource: Send + Sync + 'static {
     /// Bytes of the closed segments that hold anything behind `after`.
     fn closed_bytes_behind(&self, after: Sequence) -> u64;
 
-    /// Lets go of the segments that hold nothing behind `through`.
-    fn retire(&self, through: Sequence) -> Result<(), ReplayError>;
+    /// Lets go of the segments that hold nothing behind `through`, and no entry behind `index` either: that of a term's
+    /// beginning has no sequence.
+    fn retire(&self, through: Sequence, index: LogIndex) -> Result<(), ReplayError>;
 
     /// The commands that the operator quarantined.
     fn quarantined(&self) -> BTreeSet<Sequence>;

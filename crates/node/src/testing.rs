@@ -194,6 +194,13 @@ impl JournalSource for MemoryJournal {
         each: &mut dyn FnMut(&LogEntry) -> Result<bool, ReplayError>,
     ) -> Result<(), ReplayError> {
         let entries = self.entries.lock().unwrap().clone();
+        let is_retired = |entry: &&LogEntry| {
+            let header = wire::batch::decode_header(&entry.payload);
+            header.is_ok_and(|header| header.last_sequence() <= Sequence(self.retired()))
+        };
+        if entries.iter().filter(is_retired).any(|entry| entry.index > after) {
+            return Err(ReplayError::Journal("what follows was retired".into()));
+        }
         for entry in entries.iter().filter(|entry| entry.index > after) {
             let goes_on = each(entry)?;
             let header = wire::batch::decode_header(&entry.payload);
@@ -216,7 +223,7 @@ impl JournalSource for MemoryJournal {
         self.applied().0 - after.0
     }
 
-    fn retire(&self, through: Sequence) -> Result<(), ReplayError> {
+    fn retire(&self, through: Sequence, _: LogIndex) -> Result<(), ReplayError> {
         self.retired.store(through.0, Ordering::Relaxed);
         Ok(())
     }

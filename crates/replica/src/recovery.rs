@@ -264,6 +264,9 @@ pub struct Recovered {
     pub tail: Option<Tail>,
     /// The segment behind the last one that was begun, if there is its file.
     pub prepared: Option<Prepared>,
+    /// The one behind that, if there is its file: it is made ready while the one before it is begun, and what is begun
+    /// may be lost.
+    pub prepared_after: Option<u64>,
 }
 
 /// A segment that was made ready and not begun, as far as anything acknowledged goes.
@@ -287,6 +290,7 @@ pub struct Scan {
     hard_state: HardState,
     tail: Option<Tail>,
     prepared: Option<Prepared>,
+    prepared_after: Option<u64>,
     last_segment: Option<u64>,
 }
 
@@ -301,6 +305,7 @@ impl Scan {
             hard_state: HardState::default(),
             tail: None,
             prepared: None,
+            prepared_after: None,
             last_segment: None,
         }
     }
@@ -323,7 +328,13 @@ impl Scan {
             });
         }
         if let Some(prepared) = self.prepared {
-            // Only the last segment may be one that was not begun.
+            if self.prepared_after.is_none() && untouched(number, bytes) {
+                // It proves nothing of the one before it, which may have been lost as it was begun.
+                self.last_segment = Some(number);
+                self.prepared_after = Some(number);
+                return Ok(());
+            }
+            // Only behind the last segment that was begun may there be any that were not.
             return Err(Damage::SegmentHeader {
                 segment: prepared.segment,
                 error: prepared.error,
@@ -357,6 +368,7 @@ impl Scan {
             hard_state: self.hard_state,
             tail: self.tail,
             prepared: self.prepared,
+            prepared_after: self.prepared_after,
         })
     }
 
@@ -442,8 +454,7 @@ impl Scan {
     /// A segment without a whole header: made ready and never begun, torn as it began, or damaged.
     fn not_begun(&mut self, number: u64, bytes: &[u8], error: SegmentHeaderError) -> Result<(), Damage> {
         let place = self.place.unwrap_or_default();
-        let body = bytes.get(SEGMENT_HEADER_BYTES..).unwrap_or_default();
-        let later = later_records(number, body, SEGMENT_HEADER_BYTES);
+        let later = records_of_body(number, bytes);
         if let Some((at, durable)) = later
             && durable > place.index
         {
@@ -577,6 +588,17 @@ fn hard_state(header: &SegmentHeader) -> HardState {
         term: header.term,
         vote: header.vote,
     }
+}
+
+/// True if a segment was made ready and nothing was ever written to it.
+fn untouched(number: u64, bytes: &[u8]) -> bool {
+    decode_segment_header(bytes) == Err(SegmentHeaderError::Nothing) && records_of_body(number, bytes).is_none()
+}
+
+/// As [`later_records`], of all that is behind a segment's header.
+fn records_of_body(number: u64, bytes: &[u8]) -> Option<(Location, LogIndex)> {
+    let body = bytes.get(SEGMENT_HEADER_BYTES..).unwrap_or_default();
+    later_records(number, body, SEGMENT_HEADER_BYTES)
 }
 
 /// Of all whole records of the segment in `bytes`, which start at `offset` of its file: the one that says that the

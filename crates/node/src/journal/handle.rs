@@ -172,10 +172,13 @@ impl JournalHandle {
         closed as u64 * self.shared.segment_bytes
     }
 
-    /// Lets go of the segments that hold nothing behind `through`. A reader that is still in one of them gets an error.
-    pub fn retire(&self, through: Sequence) {
+    /// Lets go of the segments that hold nothing behind `through`, and no entry behind `index` either: that of a term's
+    /// beginning has no sequence, and who goes on from `index` needs it. A reader that is still in one of them gets an
+    /// error.
+    pub fn retire(&self, through: Sequence, index: LogIndex) {
         let mut segments = self.shared.segments();
-        while segments.get(1).is_some_and(|next| next.previous.sequence <= through) {
+        let covered = |next: &Segment| next.previous.sequence <= through && next.previous.index <= index;
+        while segments.get(1).is_some_and(covered) {
             if let Some(retired) = segments.pop_front() {
                 self.recycler.recycle(retired.number);
             }
@@ -218,8 +221,8 @@ impl JournalSource for JournalHandle {
         Self::closed_bytes_behind(self, after)
     }
 
-    fn retire(&self, through: Sequence) -> Result<(), ReplayError> {
-        Self::retire(self, through);
+    fn retire(&self, through: Sequence, index: LogIndex) -> Result<(), ReplayError> {
+        Self::retire(self, through, index);
         Ok(())
     }
 

@@ -47,7 +47,7 @@ struct LastRead {
     number: u64,
     file: DiskFile,
     bytes: Vec<u8>,
-    /// Where what is behind the mark begins.
+    /// Where what is behind the mark begins: at the file's header, if nothing in it is marked.
     unproven: u64,
 }
 
@@ -78,12 +78,12 @@ pub(super) fn open(
     for &number in &listing.segments[first_read..] {
         let file = folder.open(&folder.segment(number))?;
         file.read_all(&mut buffer)?;
-        let mut unproven = SEGMENT_HEADER_BYTES as u64;
+        let mut unproven = 0;
         let mut records = 0;
         let mut each = |at: Location, record: &RecordView<'_>| {
             records += 1;
             let fields = &record.fields;
-            if fields.index <= mark.index {
+            if fields.kind.is_entry() && fields.index <= mark.index {
                 unproven = at.offset + record.bytes as u64;
             }
             if fields.kind.is_entry() && fields.index > snapshot.index && applied.is_ok() {
@@ -199,7 +199,10 @@ fn repair(
         }
         (last.number, last.file, last.bytes.len() as u64)
     } else {
-        let file = folder.open(&folder.segment(at.segment))?;
+        // It holds its header alone, of which the same is true.
+        let path = folder.segment(at.segment);
+        let (file, header) = (folder.open(&path)?, read_header(&path)?);
+        file.write_at(&header, 0)?;
         let bytes = file.bytes()?;
         (at.segment, file, bytes)
     };
@@ -239,11 +242,16 @@ fn start(
     let shared = Arc::new(shared);
     shared.set_durable(recovered.end);
     let marker = Marker::start(mark_file, recovered.end, Arc::clone(&shared)).map_err(threads)?;
+    let mut spares = spares;
+    if let Some(after) = recovered.prepared_after {
+        // Before the one in front of it, so that there is never a gap.
+        folder.rename(&folder.segment(after), &folder.spare(after))?;
+        spares.push(folder.spare(after));
+    }
     if recovered.prepared.is_some_and(|prepared| prepared.segment == next) {
         // Used like a retired one, so that a wrong size is noticed.
         folder.rename(&folder.segment(next), &folder.spare(next))?;
     }
-    let mut spares = spares;
     if let Some(prepared) = recovered.prepared {
         spares.push(folder.spare(prepared.segment));
     }

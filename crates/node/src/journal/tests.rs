@@ -255,7 +255,7 @@ fn retired_segments_are_used_again_and_what_they_held_is_not_taken_for_new() {
     let handle = journal.handle();
     for _ in 0..20 {
         fill(&mut journal, 50);
-        handle.retire(handle.closed_through());
+        handle.retire(handle.closed_through(), journal.end().index);
     }
     let (first, end) = (handle.first(), journal.end());
     assert!(first > Sequence(1));
@@ -428,6 +428,64 @@ fn a_flipped_bit_in_a_segments_header_is_refused() {
             assert!(named, "segment {number}, byte {byte}: {damage}");
         }
     }
+}
+
+#[test]
+fn an_entry_without_a_sequence_is_kept_for_the_snapshot_before_it() {
+    let bench = Bench::new();
+    let (mut journal, ..) = bench.open();
+    let handle = journal.handle();
+    fill(&mut journal, 20);
+    let snapshot = journal.end();
+    // Entries without a batch up to the end of the segment, and beyond.
+    while handle.closed_through() < snapshot.sequence {
+        let end = journal.end();
+        let empty = Record {
+            kind: RecordKind::Empty,
+            epoch: end.epoch,
+            term: Term(1),
+            index: end.index.next(),
+            first_sequence: end.sequence.next(),
+            last_sequence: end.sequence,
+            chain: end.chain,
+            payload: Bytes::new(),
+        };
+        journal.append(&[empty]).unwrap();
+        journal.sync().unwrap();
+    }
+    fill(&mut journal, 1);
+    handle.retire(snapshot.sequence, snapshot.index);
+    let mut reader = handle.reader(snapshot.index).unwrap();
+    let read = reader.next(journal.end().sequence).unwrap().unwrap();
+    assert_eq!(read.entry.index, snapshot.index.next());
+}
+
+#[test]
+fn a_segment_lost_as_it_was_begun_is_begun_again_though_the_next_one_was_made_ready() {
+    let torn_header: &[u8] = b"MeridSeg and no more of it";
+    for header in [&[][..], torn_header] {
+        let bench = filled(100);
+        let next = bench.records().last_key_value().unwrap().1.0 + 1;
+        let mut bytes = vec![0; usize::try_from(SEGMENT_BYTES_MIN).unwrap()];
+        std::fs::write(bench.segment(next + 1), &bytes).unwrap();
+        bytes[..header.len()].copy_from_slice(header);
+        std::fs::write(bench.segment(next), &bytes).unwrap();
+        let (mut journal, recovered, entries) = bench.open();
+        assert_eq!((recovered.end.index, entries.len()), (LogIndex(100), 100));
+        fill(&mut journal, 150);
+        journal.close().unwrap();
+        let (_, recovered, entries) = bench.open();
+        assert_eq!((recovered.end.index, entries.len()), (LogIndex(250), 250));
+    }
+}
+
+#[test]
+fn a_segment_whose_header_is_lost_is_refused_if_the_next_one_was_begun() {
+    let bench = filled(250);
+    let bytes = std::fs::metadata(bench.segment(2)).unwrap().len();
+    bench.overwrite(2, 0, &vec![0; usize::try_from(bytes).unwrap()]);
+    let damage = bench.damage();
+    assert!(matches!(damage, Damage::SegmentHeader { segment: 2, .. }), "{damage}");
 }
 
 #[test]

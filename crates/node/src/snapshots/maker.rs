@@ -15,6 +15,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use gateway::handle::History;
 use types::{Sequence, Timestamp};
+use wire::journal::LogIndex;
 
 use super::{SNAPSHOTS_KEPT, SnapshotFolder};
 use crate::event_log::EventLog;
@@ -148,7 +149,7 @@ impl<J: JournalSource> Maker<J> {
             return Ok(());
         }
         let covered = kept[0].last_sequence.min(self.events.last());
-        self.journal.retire(covered)
+        self.journal.retire(covered, LogIndex(kept[0].log_index))
     }
 }
 
