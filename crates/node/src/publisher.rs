@@ -201,7 +201,11 @@ impl<J: JournalSource> Publisher<J> {
         if self.writer.is_broken() && !pressure {
             match repair::<M, J>(&mut self.writer, &self.snapshots, &self.journal) {
                 Ok(()) => tracing::info!("the event log is whole again"),
-                Err(error) => tracing::error!(%error, "the event log could not be made good"),
+                Err(error) => {
+                    // Or the next batch would be written behind a gap.
+                    self.writer.give_up_repair();
+                    tracing::error!(%error, "the event log could not be made good");
+                }
             }
         }
     }
@@ -237,7 +241,7 @@ pub fn settle<M: Machine, J: JournalSource>(
     snapshots: &SnapshotFolder,
     journal: &J,
 ) -> Result<(), ReplayError> {
-    let gaps = writer.settle(applied, journal.first())?;
+    let gaps = writer.settle(applied, replayable_from(snapshots, journal)?)?;
     let Some(first) = gaps.first() else {
         return Ok(());
     };
@@ -261,6 +265,23 @@ pub fn settle<M: Machine, J: JournalSource>(
         Ok(true)
     })?;
     writer.done().map_err(EventLogWriteError::into)
+}
+
+/// The oldest sequence that can be made again: the one behind the oldest snapshot that the journal still follows on. The
+/// journal may hold more before that.
+fn replayable_from<J: JournalSource>(snapshots: &SnapshotFolder, journal: &J) -> Result<Sequence, ReplayError> {
+    let first = journal.first();
+    if first <= Sequence(1) {
+        return Ok(first);
+    }
+    for path in snapshots.list()? {
+        if let Ok(info) = snapshots.header(&path)
+            && info.last_sequence.next() >= first
+        {
+            return Ok(info.last_sequence.next());
+        }
+    }
+    Ok(first)
 }
 
 #[cfg(test)]

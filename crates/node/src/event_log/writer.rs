@@ -319,6 +319,14 @@ impl Writer {
         })
     }
 
+    /// The repair came to no end: what was appended since the write failed is still missing on disk.
+    pub fn give_up_repair(&mut self) {
+        self.broken = true;
+        self.active = None;
+        self.buffer.clear();
+        self.buffered.clear();
+    }
+
     /// Gives up what was kept before `first`, because it can't be joined with what follows.
     pub fn restart_at(&mut self, first: Sequence) -> Result<(), EventLogWriteError> {
         self.active = None;
@@ -338,10 +346,7 @@ impl Writer {
     }
 
     fn fail(&mut self, error: io::Error) -> EventLogWriteError {
-        self.broken = true;
-        self.active = None;
-        self.buffer.clear();
-        self.buffered.clear();
+        self.give_up_repair();
         failed(&self.config, error)
     }
 }

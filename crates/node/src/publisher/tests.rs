@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use gateway::handle::History;
-use types::{AppliedBatch, Sequence, Timestamp};
+use types::{AppliedBatch, Sequence, StateMachine as _, Timestamp};
+use wire::journal::LogIndex;
 
 use super::{PublishSender, Publisher, PublisherStatus, settle, with_room_for};
 use crate::event_log::{EventLogConfig, Writer};
@@ -167,4 +168,52 @@ fn the_log_is_made_to_fit_at_the_start() {
         assert_eq!(log.first(), Sequence(1), "{name}");
         check(&*log, &journal);
     }
+}
+
+#[test]
+fn what_no_snapshot_leads_to_is_given_up_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Arc::new(MemoryJournal::new());
+    let snapshots = snapshots(folder.path());
+    for _ in 0..4 {
+        journal.append(5);
+        let mut replay = Replay::<Tally>::start(&snapshots, Sequence(u64::MAX), journal.quarantined()).unwrap();
+        let read = journal.read(replay.applied().index, journal.applied(), &mut |entry| {
+            replay.apply(entry)?;
+            Ok(true)
+        });
+        read.unwrap();
+        if journal.applied() >= Sequence(10) {
+            let info = replay.snapshot_info(&snapshots);
+            snapshots.write(info, &replay.machine().snapshot()).unwrap();
+        }
+    }
+    journal.retire(Sequence(5), LogIndex(u64::MAX)).unwrap();
+    let (_sender, publisher, _) = start(folder.path(), &journal, 1);
+    let log = publisher.writer.log();
+    assert_eq!((log.first(), log.last()), (Sequence(11), Sequence(20)));
+    let batches = log.read(Sequence(11), 1 << 20).unwrap();
+    assert_eq!(batches[0].header.first_sequence, Sequence(11));
+}
+
+#[test]
+fn a_repair_that_fails_is_tried_again_and_nothing_is_written_behind_the_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Arc::new(MemoryJournal::new());
+    let (_sender, mut publisher, _) = start(folder.path(), &journal, 1);
+    let events = folder.path().join("events");
+    std::fs::remove_dir_all(&events).unwrap();
+    publisher.publish(&journal.append(2));
+    assert!(publisher.writer.is_broken());
+    std::fs::create_dir(&events).unwrap();
+    journal.retire(journal.applied(), LogIndex(u64::MAX)).unwrap();
+    publisher.maintain::<Tally>();
+    publisher.publish(&journal.append(2));
+    publisher.flush();
+    assert!(publisher.writer.is_broken());
+    assert_eq!(std::fs::read_dir(&events).unwrap().count(), 0);
+    journal.retire(Sequence(0), LogIndex(0)).unwrap();
+    publisher.maintain::<Tally>();
+    assert!(!publisher.writer.is_broken());
+    check(&*publisher.writer.log(), &journal);
 }
