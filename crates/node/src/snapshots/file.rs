@@ -51,6 +51,10 @@ impl SnapshotFolder {
     pub fn prepare(&self) -> Result<(), SnapshotFileError> {
         let prepared = || -> io::Result<()> {
             std::fs::create_dir_all(&self.folder)?;
+            if let Some(parent) = self.folder.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                // What is synced into the folder must not go with the folder.
+                File::open(parent)?.sync_all()?;
+            }
             for entry in std::fs::read_dir(&self.folder)? {
                 let path = entry?.path();
                 if path.extension().is_some_and(|extension| extension == "unfinished") {
@@ -88,7 +92,7 @@ impl SnapshotFolder {
 
     /// The newest snapshot that ends no later than `at_most` and is whole and of this group, as a state machine; none
     /// means to start from nothing. Damaged ones are told of and set aside, so that none of them counts as one that is
-    /// kept.
+    /// kept. One that can't be read, now, is passed over and stays: it need not be damaged.
     pub fn load_newest<M: StateMachine>(
         &self,
         at_most: Sequence,
@@ -97,6 +101,9 @@ impl SnapshotFolder {
         for path in self.list()?.into_iter().rev().filter(|path| *path <= behind) {
             match self.load(&path) {
                 Ok(loaded) => return Ok(Some(loaded)),
+                Err(error @ SnapshotFileError::Io { .. }) => {
+                    tracing::error!(%error, "snapshot can't be read; falling back to an older one or to the journal");
+                }
                 Err(error) => {
                     tracing::error!(%error, "snapshot can't be used; falling back to an older one or to the journal");
                     let aside = path.with_extension("damaged");

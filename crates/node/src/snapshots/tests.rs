@@ -69,6 +69,17 @@ fn a_snapshot_comes_back_as_it_was() {
 }
 
 #[test]
+fn one_that_cannot_be_read_is_passed_over_and_stays() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = folder(parent.path());
+    write(&folder, 10);
+    let unreadable = folder.path_of(Sequence(20));
+    std::fs::create_dir(&unreadable).unwrap();
+    assert_eq!(newest(&folder), Some(10));
+    assert!(unreadable.exists());
+}
+
+#[test]
 fn a_damaged_newest_one_falls_back_to_the_older_one() {
     type Damage = fn(&mut Vec<u8>);
     let damages: [(&str, Damage); 7] = [
