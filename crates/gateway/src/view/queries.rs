@@ -255,9 +255,9 @@ pub async fn fills_page(
     limit: usize,
 ) -> Result<Page<FillRecord>, QueryError> {
     let position = view.position();
-    let end = before.map_or(Sequence(u64::MAX >> 8), |before| before.position.sequence.next());
+    let end = before.map_or(u64::MAX, |before| before.position.sequence.0.saturating_add(1));
     // One more than asked for: the cursor's own command may have nothing left, and `more` needs a look behind.
-    let sequences = view.fill_sequences(account, end, limit.saturating_add(2));
+    let sequences = view.fill_sequences(account, Sequence(end), limit.saturating_add(2));
     let mut items = Vec::new();
     for sequence in sequences {
         if items.len() > limit {
