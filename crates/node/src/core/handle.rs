@@ -1,5 +1,6 @@
 //! The core, as everybody else sees it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -169,7 +170,9 @@ impl Core {
             let observe = Box::new(observe);
             let shared = Arc::clone(&thread_shared);
             let thread = CoreThread::new(replica, journal, received, publish, shared, spin, observe);
-            finish(&thread_shared, thread.run(), ended)
+            // A panic anywhere else than in a step is an end as well, and must be told like every other.
+            let run = catch_unwind(AssertUnwindSafe(|| thread.run()));
+            finish(&thread_shared, run.unwrap_or(CoreEnd::PanickedElsewhere), ended)
         };
         let thread = std::thread::Builder::new().name("core".into()).spawn(work)?;
         Ok((core, thread))

@@ -21,7 +21,8 @@ use crate::testing::Tally;
 /// Longer than anything takes.
 const LONG: Duration = Duration::from_secs(60);
 
-/// A tally that panics on one request id, and wants a clock command once it has seen another.
+/// A tally that panics on one request id, wants a clock command once it has seen another, and panics when it is asked for
+/// its deadline once it has seen a third.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fragile {
     tally: Tally,
@@ -37,6 +38,9 @@ impl StateMachine for Fragile {
         assert_ne!(command.request_id.as_str(), "panic", "asked to");
         if command.request_id.as_str() == "soon" {
             self.deadline = Some(at.plus_ns(1_000_000));
+        }
+        if command.request_id.as_str() == "panic-later" {
+            self.deadline = Some(Timestamp::FAR_FUTURE);
         }
         self.tally.apply(position, at, command, events);
         self.deadline = self.deadline.filter(|deadline| *deadline > at);
@@ -55,6 +59,7 @@ impl StateMachine for Fragile {
     }
 
     fn next_deadline(&self) -> Option<Timestamp> {
+        assert_ne!(self.deadline, Some(Timestamp::FAR_FUTURE), "asked to");
         self.deadline
     }
 
@@ -219,6 +224,18 @@ fn a_blocked_core_takes_nothing_until_it_is_unblocked() {
     submit(&running.core, "a").blocking_recv().unwrap();
     running.core.stop();
     assert!(running.thread.join().unwrap().is_graceful());
+}
+
+#[test]
+fn a_panic_between_two_steps_ends_the_core_and_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    create(&settings(folder.path())).unwrap();
+    let running = start(folder.path(), 10);
+    submit(&running.core, "panic-later").blocking_recv().unwrap();
+    let end = running.thread.join().unwrap();
+    assert!(matches!(end, CoreEnd::PanickedElsewhere), "{end}");
+    let status = running.core.status();
+    assert_eq!(status.accepting, Err(NotAccepting::StateDiverged));
 }
 
 #[test]
