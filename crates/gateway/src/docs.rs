@@ -11,6 +11,8 @@ use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 
+use wire::errors::ErrorCode;
+
 use crate::gateway::Shared;
 
 const DESCRIPTION: &str = "\
@@ -84,7 +86,7 @@ table{border-collapse:collapse;width:100%;margin:.5rem 0}td,th{text-align:left;v
 border-bottom:1px solid #e4e8ee}.method{display:inline-block;min-width:4.5rem;font-weight:700}\
 @media(prefers-color-scheme:dark){body{background:#12161c;color:#dfe5ec}h2,details,td,th{border-color:#39424e}a{color:#8ab8ff}}";
 
-/// The page: every path by tag, then every schema.
+/// The page: every path by tag, then every schema, then every error.
 fn page(openapi: &Value) -> String {
     let title = escaped(text(&openapi["info"]["title"]));
     let description = paragraphs(text(&openapi["info"]["description"]));
@@ -111,8 +113,29 @@ fn page(openapi: &Value) -> String {
     for (name, schema) in object(&openapi["components"]["schemas"]) {
         page.push_str(&schema_html(name, schema));
     }
+    page.push_str(&errors_html());
     page.push_str("</body></html>\n");
     page
+}
+
+/// The table of errors; a problem's `type` leads to its row.
+fn errors_html() -> String {
+    let heading =
+        "<h2>errors</h2><table><tr><th>code</th><th>status</th><th>what it means</th><th>what to do</th></tr>";
+    let mut html = heading.to_owned();
+    for code in ErrorCode::all() {
+        let entry = code.entry();
+        let [code, meaning, client] = [entry.code, entry.meaning, entry.client].map(escaped);
+        let status = entry.http_status;
+        write_html(
+            &mut html,
+            format_args!(
+                "<tr id=\"{code}\"><td><code>{code}</code></td><td>{status}</td><td>{meaning}</td><td>{client}</td></tr>"
+            ),
+        );
+    }
+    html.push_str("</table>");
+    html
 }
 
 fn operation_html(path: &str, method: &str, operation: &Value) -> String {

@@ -98,13 +98,18 @@ impl FromRequest<Arc<Shared>> for Incoming {
 }
 
 async fn read_body(body: Body) -> Result<Bytes, Failure> {
+    let too_large = || {
+        let detail = format!("the limit is {REQUEST_BYTES_MAX} bytes");
+        Failure::new(Refusal::BodyTooLarge).detail(detail)
+    };
+    // Its `content-length` says so already: nothing of it is waited for.
+    if axum::body::HttpBody::size_hint(&body).lower() > REQUEST_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
     let collected = Limited::new(body, REQUEST_BYTES_MAX).collect().await;
     match collected {
         Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            let detail = format!("the limit is {REQUEST_BYTES_MAX} bytes");
-            Err(Failure::new(Refusal::BodyTooLarge).detail(detail))
-        }
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
         Err(_) => Err(Refusal::BodyUnreadable.into()),
     }
 }
@@ -125,8 +130,11 @@ impl Incoming {
         Query::read(self.parts.uri.query(), known)
     }
 
-    /// The body as JSON.
+    /// The body as JSON: an object, whose keys stand beside their values, and no list of values without keys.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        if self.body.trim_ascii_start().first() == Some(&b'[') {
+            return Err(Failure::new(Refusal::BodyInvalid).detail("it is a list"));
+        }
         let parsed = serde_json::from_slice(&self.body);
         parsed.map_err(|error| Failure::new(Refusal::BodyInvalid).detail(error.to_string()))
     }

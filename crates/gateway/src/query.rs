@@ -25,8 +25,10 @@ impl<'a> Query<'a> {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
             let refused = |detail: &str| Failure::new(Refusal::QueryInvalid).field(key).detail(detail);
             if !known.contains(&key) {
-                let detail = format!("known keys are: {}", known.join(", "));
-                return Err(refused(&detail));
+                return Err(refused(&match known {
+                    [] => "this request takes no query".to_owned(),
+                    known => format!("known keys are: {}", known.join(", ")),
+                }));
             }
             if pairs.iter().any(|(other, _)| *other == key) {
                 return Err(refused("it is given twice"));

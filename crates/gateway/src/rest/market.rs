@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
 use types::{FillId, Instrument, Symbol};
 use wire::errors::Refusal;
 use wire::json::{self, Scale};
@@ -22,16 +21,18 @@ const DEPTH_MAX: usize = 1_000;
 /// The node's time, and the cluster id for signatures
 #[utoipa::path(get, path = "/v1/time", tag = "market data", operation_id = "time",
     responses((status = 200, description = "The time.", body = json::ServerTime), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn time(State(shared): State<Arc<Shared>>) -> Json<json::ServerTime> {
+pub(crate) async fn time(incoming: Incoming) -> Result<Json<json::ServerTime>, Failure> {
+    incoming.query(&[])?;
+    let shared = &incoming.shared;
     let status = shared.core.status();
-    Json(json::ServerTime {
+    Ok(Json(json::ServerTime {
         now: shared.core.now().into(),
         clock_error_bound_ns: status.clock_error_bound_ns.into(),
         cluster_id: shared.config.cluster_id.to_string(),
         group: status.group.0,
         epoch: status.epoch.0,
         last_sequence: status.last_applied.into(),
-    })
+    }))
 }
 
 /// Instruments, by name

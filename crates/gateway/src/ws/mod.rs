@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse as _, Response};
 use types::limits::REQUEST_BYTES_MAX;
@@ -49,8 +50,15 @@ const _: () = assert!(STREAM_OUTPUT_BYTES_MAX < OUTPUT_BYTES_MAX);
 pub(crate) async fn upgrade(
     State(shared): State<Arc<Shared>>,
     connection: Option<Extension<Connection>>,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => {
+            let refused = Failure::new(Refusal::UpgradeInvalid);
+            return refused.detail(rejection.body_text()).into_response();
+        }
+    };
     let Ok(permit) = Arc::clone(&shared.sessions).try_acquire_owned() else {
         shared.metrics.connections_refused.increment(1);
         return Failure::new(Refusal::ConnectionsLimit).into_response();

@@ -46,6 +46,9 @@ impl Session {
     /// Handles one text message.
     pub(super) async fn on_text(&mut self, text: &str) {
         let received_at = self.received_at();
+        if text.trim_ascii_start().starts_with('[') {
+            return self.refuse_message("", "it is a list".to_owned());
+        }
         let message: ClientMessage = match serde_json::from_str(text) {
             Ok(message) => message,
             Err(error) => return self.refuse_message(text, error.to_string()),

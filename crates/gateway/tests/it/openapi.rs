@@ -69,6 +69,11 @@ async fn the_page_needs_nothing_from_elsewhere() {
         let page = response.into_body().collect().await.unwrap().to_bytes();
         let page = std::str::from_utf8(&page).unwrap();
         assert!(page.contains("/v1/time") && page.contains("MERIDIAN1"));
+        for code in wire::errors::ErrorCode::all() {
+            let problem = wire::json::Problem::new(code);
+            let anchor = problem.problem_type.strip_prefix("/docs#").unwrap();
+            assert!(page.contains(&format!("id=\"{anchor}\"")), "{anchor}");
+        }
         for from_elsewhere in ["http:", "https:", "<script", "src=", "<link", "@import"] {
             assert!(!page.contains(from_elsewhere), "{from_elsewhere}");
         }

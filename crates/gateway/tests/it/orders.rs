@@ -115,6 +115,7 @@ async fn bodies_are_one_json_object_with_each_key_once() {
         String::new(),
         "{".to_owned(),
         "[]".to_owned(),
+        r#"["x-1","BTC-USD","buy","limit",null,null,"100.0","0.10",false,null,null,false]"#.to_owned(),
         "null".to_owned(),
         format!("{good}{good}"),
         format!("{good} x"),

@@ -171,6 +171,8 @@ async fn time_and_instruments_need_no_signature() {
     for (method, target, status, code) in [
         ("GET", "/v1/nothing", 404, "route_unknown"),
         ("POST", "/v1/time", 405, "method_unsupported"),
+        ("GET", "/v1/time?x=1", 400, "query_invalid"),
+        ("GET", "/v1/ws", 400, "upgrade_invalid"),
         ("GET", "/v1/orders", 401, "auth_header_missing"),
         ("GET", "/v1/admin/assets", 404, "route_unknown"),
     ] {

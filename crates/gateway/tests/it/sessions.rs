@@ -84,6 +84,7 @@ async fn what_is_no_message_is_told_and_the_session_goes_on() {
         "",
         "{",
         "[]",
+        r#"[5,{"key":"1","signature":"00"},null,null,null,null,null,null,null,null]"#,
         "null",
         r#"{"id":"1"}"#,
         r#"{"place":{}}"#,

@@ -138,6 +138,10 @@ async fn what_is_no_http_or_comes_too_slowly_ends_the_connection() {
             "HTTP/1.1 400",
         ),
         (
+            "POST /v1/orders HTTP/1.1\r\nhost: x\r\ncontent-length: 70000\r\nconnection: close\r\n\r\n{",
+            "HTTP/1.1 413",
+        ),
+        (
             "GET http://elsewhere/v1/limits HTTP/1.1\r\nhost: x\r\nmeridian-key: 1\r\nconnection: close\r\n\r\n",
             "HTTP/1.1 401",
         ),

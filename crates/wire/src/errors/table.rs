@@ -230,6 +230,9 @@ refusals! {
     MessageInvalid: "message_invalid", 400, NotExecuted, MALFORMED,
         "The WebSocket message is not one that the server knows.",
         CORRECT, NOTHING;
+    UpgradeInvalid: "upgrade_invalid", 400, NotExecuted, fix_business(business::OTHER),
+        "The request does not open a WebSocket: a header of the upgrade is missing or wrong.",
+        "Open /v1/ws with a WebSocket client.", NOTHING;
     ChannelUnknown: "channel_unknown", 404, NotExecuted, fix_business(business::UNSUPPORTED_MESSAGE),
         "There is no such channel.",
         CORRECT, NOTHING;

@@ -9,7 +9,7 @@ use crate::errors::ErrorCode;
 /// Why a request was not executed, or why that is not known (RFC 9457, `application/problem+json`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
-    /// Where the code is explained, as a reference relative to the documentation: `errors#<code>`.
+    /// Where the code is explained, as a reference relative to the address that was asked: `/docs#<code>`.
     #[serde(rename = "type")]
     pub problem_type: String,
     /// The code's meaning, the same every time.
@@ -57,7 +57,7 @@ impl Problem {
     pub fn new(code: ErrorCode) -> Self {
         let entry = code.entry();
         Self {
-            problem_type: format!("errors#{}", entry.code),
+            problem_type: format!("/docs#{}", entry.code),
             title: entry.meaning.to_owned(),
             status: entry.http_status,
             code: entry.code.to_owned(),
