@@ -27,23 +27,37 @@ use crate::stamps::{Connection, ReadStamps, ReceivedAt, StampedStream};
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Headers of a request.
 const HEADERS_MAX: usize = 64;
+/// Connections to the operations port: probes, and whoever collects metrics.
+const OPERATIONS_CONNECTIONS_MAX: usize = 64;
 /// How long to wait after the system refused to accept: most often it is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 impl Gateway {
     /// Serves the public API until `stop` turns true, then lets open requests end.
     pub async fn serve_public(&self, listener: TcpListener, stop: watch::Receiver<bool>) {
-        self.serve(listener, self.public_router(), stop).await;
+        let connections_max = self.0.config.connections_max;
+        self.serve(listener, self.public_router(), connections_max, stop).await;
     }
 
     /// Serves the operators' API until `stop` turns true, then lets open requests end.
     pub async fn serve_admin(&self, listener: TcpListener, stop: watch::Receiver<bool>) {
-        self.serve(listener, self.admin_router(), stop).await;
+        let connections_max = self.0.config.connections_max;
+        self.serve(listener, self.admin_router(), connections_max, stop).await;
     }
 
-    async fn serve(&self, listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
+    /// Serves health and metrics, whose routes are the caller's, until `stop` turns true.
+    pub async fn serve_operations(&self, listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
+        self.serve(listener, router, OPERATIONS_CONNECTIONS_MAX, stop).await;
+    }
+
+    async fn serve(
+        &self,
+        listener: TcpListener,
+        router: Router,
+        connections_max: usize,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let shared = &self.0;
-        let connections_max = shared.config.connections_max;
         let permits = Arc::new(Semaphore::new(connections_max));
         loop {
             let accepted = tokio::select! {
@@ -68,10 +82,14 @@ impl Gateway {
             tokio::spawn(serving);
         }
         drop(listener);
-        let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
+        let all = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let (connections, sessions) = (all(connections_max), all(shared.config.connections_max));
         let ended = async {
             // An upgraded connection has given its permit back; its session has one of its own.
-            let _ = tokio::join!(permits.acquire_many(all), shared.sessions.acquire_many(all));
+            let _ = tokio::join!(
+                permits.acquire_many(connections),
+                shared.sessions.acquire_many(sessions)
+            );
         };
         let drained = tokio::time::timeout(shared.config.drain_timeout, ended);
         if drained.await.is_err() {

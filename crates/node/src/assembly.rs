@@ -231,13 +231,9 @@ impl Node {
         let admin = TcpListener::from_std(listeners.admin)?;
         let operations = TcpListener::from_std(listeners.operations)?;
         let router = self.operations().router();
-        let told = stop.clone();
+        let (gateway, operations_stop) = (self.gateway.clone(), stop.clone());
         let operations = tokio::spawn(async move {
-            let mut told = told;
-            let ended = async move {
-                let _ = told.wait_for(|stop| *stop).await;
-            };
-            axum::serve(operations, router).with_graceful_shutdown(ended).await
+            gateway.serve_operations(operations, router, operations_stop).await;
         });
         let gateway = self.gateway.clone();
         let (public_stop, admin_stop) = (stop.clone(), stop.clone());

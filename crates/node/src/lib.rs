@@ -22,6 +22,7 @@ pub mod journal;
 pub mod listeners;
 pub mod logging;
 pub mod new_cluster;
+pub mod open_files;
 pub mod operations;
 pub mod publisher;
 pub mod recovery;

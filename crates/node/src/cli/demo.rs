@@ -14,13 +14,13 @@ use crate::config::Config;
 use crate::data_folder::{DataFolder, DataFolderError};
 use crate::demo::{self, DemoFile};
 use crate::listeners::{BusyPort, Listeners};
-use crate::logging;
-use crate::new_cluster;
+use crate::{logging, new_cluster, open_files};
 
 /// Runs the command.
 pub fn run(arguments: &DemoArguments) -> Result<()> {
-    let config = config(&arguments.data);
+    let mut config = config(&arguments.data);
     logging::start(&config.logs);
+    config.gateway.connections_max = open_files::make_room(config.gateway.connections_max);
     let (folder, identity, mut file) = open(&arguments.data, &config)?;
     let runtime = runtime(config.node.worker_threads)?;
     let stop = runtime.block_on(async { signals::stop_on_signals() })?;

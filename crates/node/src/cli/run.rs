@@ -8,12 +8,13 @@ use crate::assembly::Node;
 use crate::config::Config;
 use crate::data_folder::{DataFolder, DataFolderError};
 use crate::listeners::{BusyPort, Listeners};
-use crate::logging;
+use crate::{logging, open_files};
 
 /// Runs the command.
 pub fn run(arguments: &RunArguments) -> Result<()> {
-    let config = Config::read(&arguments.config)?;
+    let mut config = Config::read(&arguments.config)?;
     logging::start(&config.logs);
+    config.gateway.connections_max = open_files::make_room(config.gateway.connections_max);
     let (folder, identity) = DataFolder::open(&config.node.data)?;
     if folder.is_demo() {
         return Err(DataFolderError::IsDemo(config.node.data).into());
