@@ -10,9 +10,9 @@
 //!  events/        made from the journal
 //! ```
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -108,7 +108,9 @@ impl DataFolder {
             path: path.to_owned(),
             error,
         };
-        std::fs::create_dir_all(path).map_err(failed)?;
+        // For its owner alone: what is in it tells of every account.
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(path).map_err(failed)?;
         if std::fs::read_dir(path).map_err(failed)?.next().is_some() {
             return Err(DataFolderError::NotEmpty(path.to_owned()));
         }
@@ -285,15 +287,13 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_for_their_owner_alone() {
+    fn the_folder_and_its_secrets_are_for_their_owner_alone() {
         let parent = tempfile::tempdir().unwrap();
         let folder = DataFolder::create(&parent.path().join("data")).unwrap();
         folder.write("demo.toml", b"x", 0o600).unwrap();
-        let mode = std::fs::metadata(folder.file("demo.toml"))
-            .unwrap()
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o777, 0o600);
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&folder.file("demo.toml")), 0o600);
+        assert_eq!(mode(folder.path()), 0o700);
         assert!(folder.is_demo());
     }
 

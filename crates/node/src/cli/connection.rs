@@ -8,6 +8,7 @@ use clap::Args;
 use client::{ClientError, Credentials, Endpoint, RestClient, RetryPolicy};
 use serde::Serialize;
 
+use super::say::{say, say_line};
 use crate::demo::DemoFile;
 
 const PUBLIC_URL: &str = "http://127.0.0.1:7411";
@@ -102,7 +103,8 @@ impl ConnectionArguments {
 
     /// The cluster of the demo whose folder is named, if there is one and nothing else says where to connect.
     pub fn demo_cluster(&self) -> Option<String> {
-        let elsewhere = self.url.is_some() || self.key.is_some();
+        let given = |argument: &Option<String>, name: &str| argument.is_some() || variable(name).is_some();
+        let elsewhere = given(&self.url, "MERIDIAN_URL") || given(&self.key, "MERIDIAN_KEY");
         let file = DemoFile::peek(&self.demo).ok().flatten();
         file.filter(|_| !elsewhere).map(|file| file.cluster_id)
     }
@@ -125,11 +127,10 @@ impl ConnectionArguments {
     /// Prints an answer: as JSON, or as the text that `show` makes of it.
     pub fn print<T: Serialize>(&self, answer: &T, show: impl FnOnce(&T) -> String) -> Result<()> {
         if self.json {
-            println!("{}", serde_json::to_string_pretty(answer)?);
+            say_line(format_args!("{}", serde_json::to_string_pretty(answer)?))
         } else {
-            print!("{}", show(answer));
+            say(format_args!("{}", show(answer)))
         }
-        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ mod lobster;
 mod market;
 mod names;
 mod order;
+mod say;
 mod sign;
 mod table;
 mod watch;
@@ -32,7 +33,7 @@ use crate::journal::tools::JournalCommand;
 
 /// A trading platform that a team can run itself. Without a command it runs the demo.
 #[derive(Debug, Parser)]
-#[command(name = "meridian", version, about)]
+#[command(name = "meridian", version)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -121,13 +122,11 @@ pub fn run() -> ExitCode {
         Command::Journal { command } => command.run(&mut std::io::stdout().lock()),
         Command::Config {
             command: ConfigCommand::PrintDefault,
-        } => {
-            print!("{}", crate::config::DEFAULT);
-            Ok(())
-        }
+        } => say::say(format_args!("{}", crate::config::DEFAULT)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if say::reader_left(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("meridian: {}", sentence(&error));
             ExitCode::from(exit::code_of(&error))

@@ -13,6 +13,7 @@ use serde_json::Value;
 use types::ClusterId;
 
 use super::connection::ConnectionArguments;
+use super::say::say_line;
 
 const HELP: &str = "\
 Prints one header a line, which curl reads with `-H @-`. The signature holds for --window milliseconds; the body must
@@ -78,10 +79,10 @@ pub async fn run(connection: &ConnectionArguments, arguments: &SignArguments) ->
         window_ms: arguments.window,
     };
     if !body.is_empty() {
-        println!("content-type: application/json");
+        say_line(format_args!("content-type: application/json"))?;
     }
     for (name, value) in credentials.headers(&cluster, &request, at) {
-        println!("{name}: {value}");
+        say_line(format_args!("{name}: {value}"))?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use wire::ws::{Channel, OrderItem, StreamMessage, Subscribe};
 
 use super::connection::{ConnectionArguments, policy};
 use super::names::name_of;
+use super::say::say_line;
 use super::when;
 
 /// Arguments of `watch`.
@@ -105,7 +106,7 @@ impl Watch {
                 }
                 let top = (self.book.best_bid(), self.book.best_ask());
                 if !message.more && self.shown.replace(top) != Some(top) {
-                    self.line(&format!("{}  book   {}", clock(&message), self.top_text(top)));
+                    self.line(&format!("{}  book   {}", clock(&message), self.top_text(top)))?;
                 }
             }
             StreamEvent::Trades(message) => {
@@ -123,7 +124,7 @@ impl Watch {
                     self.line(&format!(
                         "{}  trade  {quantity} at {price}, taker {side}s",
                         clock(&message)
-                    ));
+                    ))?;
                 }
             }
             StreamEvent::Orders(message) => {
@@ -131,7 +132,7 @@ impl Watch {
                     return self.json(&Line::Orders(&message));
                 }
                 for item in &message.items {
-                    self.line(&format!("{}  mine   {}", clock(&message), order_text(item)));
+                    self.line(&format!("{}  mine   {}", clock(&message), order_text(item)))?;
                 }
             }
             StreamEvent::Fills(message) if self.json => return self.json(&Line::Fills(&message)),
@@ -150,15 +151,15 @@ impl Watch {
 
     fn json(&mut self, line: &Line<'_>) -> Result<()> {
         let text = serde_json::to_string(line)?;
-        self.line(&text);
-        Ok(())
+        self.line(&text)
     }
 
-    fn line(&mut self, text: &str) {
+    fn line(&mut self, text: &str) -> Result<()> {
         if self.lines_left > 0 {
-            println!("{text}");
+            say_line(format_args!("{text}"))?;
             self.lines_left -= 1;
         }
+        Ok(())
     }
 
     fn top_text(&self, (bid, ask): (Option<BookLevel>, Option<BookLevel>)) -> String {

@@ -70,6 +70,16 @@ fn the_default_configuration_is_printed() {
 }
 
 #[test]
+fn a_reader_who_leaves_is_no_fault() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = meridian(&["config", "print-default"]);
+    let output = command.stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    assert!(output.status.success());
+}
+
+#[test]
 fn init_makes_a_folder_once() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
