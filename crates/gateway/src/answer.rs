@@ -72,9 +72,10 @@ impl Shared {
 
     async fn wait(&self, request_id: RequestId, pending: Pending) -> Result<Executed, Failure> {
         let answered = tokio::time::timeout(self.config.answer_timeout, pending).await;
-        let Ok(Ok(applied)) = answered else {
+        let Ok(Ok(answer)) = answered else {
             return Err(Refusal::OutcomeUnknown.into());
         };
+        let applied = answer?;
         let executed = Executed {
             applied,
             request_id,

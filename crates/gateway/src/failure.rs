@@ -88,6 +88,7 @@ impl From<NotAccepting> for Refusal {
             NotAccepting::DiskFailed => Self::DiskFailed,
             NotAccepting::ClockUnsure => Self::ClockUnsure,
             NotAccepting::StateDiverged => Self::StateDiverged,
+            NotAccepting::ApplyFailed => Self::ApplyFailed,
         }
     }
 }
@@ -97,6 +98,7 @@ impl From<SubmitError> for Failure {
         match error {
             SubmitError::Busy { retry_after_ms } => Self::new(Refusal::Busy).retry_after_ms(retry_after_ms),
             SubmitError::NotAccepting(reason) => Self::new(Refusal::from(reason)),
+            SubmitError::TooLarge => Self::new(Refusal::BodyTooLarge).detail(error.to_string()),
         }
     }
 }

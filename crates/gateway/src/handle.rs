@@ -29,7 +29,10 @@ pub trait CoreHandle: Send + Sync + 'static {
 }
 
 /// The answer that is under way. Dropped by the core without one: the outcome is unknown.
-pub type Pending = oneshot::Receiver<Applied>;
+pub type Pending = oneshot::Receiver<Answer>;
+
+/// What became of a command that was queued: an error says that it was not sequenced and never will be.
+pub type Answer = Result<Applied, SubmitError>;
 
 /// A committed and applied command: which of its batch's.
 #[derive(Clone, Debug)]
@@ -70,6 +73,9 @@ pub enum SubmitError {
     /// The node takes no commands.
     #[error("{0}")]
     NotAccepting(NotAccepting),
+    /// It takes more bytes than the journal carries in one piece.
+    #[error("the command is larger than the journal carries in one piece")]
+    TooLarge,
 }
 
 /// Why the node takes no commands.
@@ -89,11 +95,13 @@ pub enum NotAccepting {
     ClockUnsure,
     /// Its state differs from what a replay of the journal gives; the evidence is kept.
     StateDiverged,
+    /// A command that is in the journal could not be applied.
+    ApplyFailed,
 }
 
 impl NotAccepting {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Starting,
         Self::Stopping,
         Self::NotLeader,
@@ -101,6 +109,7 @@ impl NotAccepting {
         Self::DiskFailed,
         Self::ClockUnsure,
         Self::StateDiverged,
+        Self::ApplyFailed,
     ];
 
     /// The reason as one sentence.
@@ -117,6 +126,7 @@ impl NotAccepting {
             Self::StateDiverged => {
                 "The node's state differs from a replay of its journal; it stopped and keeps the evidence."
             }
+            Self::ApplyFailed => "Applying a command failed; the node stopped, and its operator must look at the log.",
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::core::{Core, CoreEnd, CoreSettings, Recovered};
 use crate::data_folder::{DataFolder, DataFolderError};
 use crate::event_log::{EventLog, EventLogConfig, EventLogWriteError, Writer};
 use crate::figures::{self, DiskStatus, DiskWatch, Figures, Shortage, Sources};
-use crate::journal::{JournalError, JournalHandle, Room};
+use crate::journal::{JournalError, JournalHandle};
 use crate::listeners::Listeners;
 use crate::operations::{self, Operations};
 use crate::publisher::{self, PublishReceiver, Publisher, PublisherStatus};
@@ -404,10 +404,12 @@ fn join<T>(name: &str, thread: JoinHandle<T>) -> Option<T> {
     ended.ok()
 }
 
-/// A lone voter leads as soon as it has written its term's first entry. If the core ends instead, its handle says why;
-/// if the disk is full or failed, the node goes on without taking commands, and says so.
+/// A lone voter leads as soon as it has written its term's first entry. If the core ends instead, or the disk has no room
+/// for that entry, its handle says why, and queries are served.
 fn wait_until_accepting(core: &Core, thread: &JoinHandle<CoreEnd>) {
-    while core.status().accepting.is_err() && core.journal().room() == Room::Enough && !thread.is_finished() {
+    let disk = [Err(NotAccepting::DiskFull), Err(NotAccepting::DiskFailed)];
+    let waits = |accepting: Result<(), NotAccepting>| accepting.is_err() && !disk.contains(&accepting);
+    while waits(core.status().accepting) && !thread.is_finished() {
         std::thread::sleep(Duration::from_millis(1));
     }
 }

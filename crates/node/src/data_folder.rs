@@ -22,6 +22,8 @@ use wire::journal::{Identity, NodeId};
 
 /// The layout of a data folder.
 const FORMAT: u32 = 1;
+/// The file that is locked while a process uses the folder.
+const LOCK: &str = "LOCK";
 
 /// A data folder that this process alone uses.
 #[derive(Debug)]
@@ -51,6 +53,13 @@ pub enum DataFolderError {
     /// `init` was asked to make it, but there is something in it.
     #[error("make the data folder {}: there is something in it already; nothing was changed", .0.display())]
     NotEmpty(PathBuf),
+    /// The making of it was cut off.
+    #[error(
+        "use the data folder {}: it was locked once, but has no cluster.toml. If its making was cut off, so that nobody was \
+         shown a key of it, remove it and make it again; if it was in use, restore cluster.toml from a copy",
+        .0.display()
+    )]
+    HalfMade(PathBuf),
     /// It belongs to a demo.
     #[error(
         "open the data folder {}: it belongs to a demo, whose keys lie about in it; make another one with `meridian init`",
@@ -95,6 +104,9 @@ impl DataFolder {
     /// Opens a folder that `init` or a demo made, and locks it.
     pub fn open(path: &Path) -> Result<(Self, Identity), DataFolderError> {
         if !path.join("cluster.toml").is_file() {
+            if path.join(LOCK).exists() {
+                return Err(DataFolderError::HalfMade(path.to_owned()));
+            }
             return Err(DataFolderError::NotInitialised(path.to_owned()));
         }
         let folder = Self::lock(path)?;
@@ -112,6 +124,9 @@ impl DataFolder {
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700).create(path).map_err(failed)?;
         if std::fs::read_dir(path).map_err(failed)?.next().is_some() {
+            if path.join(LOCK).exists() && !path.join("cluster.toml").exists() {
+                return Err(DataFolderError::HalfMade(path.to_owned()));
+            }
             return Err(DataFolderError::NotEmpty(path.to_owned()));
         }
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -121,7 +136,7 @@ impl DataFolder {
     }
 
     fn lock(path: &Path) -> Result<Self, DataFolderError> {
-        let lock_path = path.join("LOCK");
+        let lock_path = path.join(LOCK);
         let failed = |error| DataFolderError::Io {
             path: lock_path.clone(),
             error,
@@ -273,10 +288,8 @@ mod tests {
             Err(DataFolderError::NotInitialised(_))
         ));
         let folder = DataFolder::create(&path).unwrap();
-        assert!(matches!(
-            DataFolder::open(&path),
-            Err(DataFolderError::NotInitialised(_))
-        ));
+        assert!(matches!(DataFolder::open(&path), Err(DataFolderError::HalfMade(_))));
+        assert!(matches!(DataFolder::create(&path), Err(DataFolderError::HalfMade(_))));
         folder.finish(&identity()).unwrap();
         assert!(matches!(DataFolder::open(&path), Err(DataFolderError::InUse(_))));
         drop(folder);

@@ -70,8 +70,12 @@ pub fn execute(
 fn submit(core: &dyn CoreHandle, request_id: RequestId, command: &Command) -> Result<Applied, ExecuteError> {
     let mut tries = 0;
     loop {
-        match core.submit(command.clone()) {
-            Ok(pending) => return pending.blocking_recv().map_err(|_| ExecuteError::Unknown(request_id)),
+        let answer = core.submit(command.clone()).and_then(|pending| {
+            let answer = pending.blocking_recv();
+            answer.map_or(Ok(None), |applied| applied.map(Some))
+        });
+        match answer {
+            Ok(applied) => return applied.ok_or(ExecuteError::Unknown(request_id)),
             Err(SubmitError::Busy { .. }) if tries < BUSY_TRIES => {
                 tries += 1;
                 std::thread::sleep(BUSY_PAUSE);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use engine::Exchange;
-use gateway::handle::{CoreHandle, History};
+use gateway::handle::{CoreHandle, History, NotAccepting};
 use gateway::view::View;
 use metrics::{Counter, Gauge, counter, gauge};
 
@@ -44,6 +44,8 @@ pub struct Sources {
 pub struct Figures {
     sources: Sources,
     accepting: Gauge,
+    /// One a reason: 1 while it is the reason.
+    not_accepting: Vec<(NotAccepting, Gauge)>,
     sequence: Gauge,
     queue_depth: Gauge,
     clock_error_bound_seconds: Gauge,
@@ -66,6 +68,13 @@ impl Figures {
         Self {
             sources,
             accepting: gauge!("meridian_accepting"),
+            not_accepting: NotAccepting::ALL
+                .iter()
+                .map(|reason| {
+                    let code = operations::code_of(*reason);
+                    (*reason, gauge!("meridian_not_accepting", "reason" => code))
+                })
+                .collect(),
             sequence: gauge!("meridian_sequence"),
             queue_depth: gauge!("meridian_core_queue_depth"),
             clock_error_bound_seconds: gauge!("meridian_clock_error_bound_seconds"),
@@ -96,6 +105,9 @@ impl Figures {
         } = &self.sources;
         let status = core.status();
         self.accepting.set(f64::from(u8::from(status.accepting.is_ok())));
+        for (reason, gauge) in &self.not_accepting {
+            gauge.set(f64::from(u8::from(status.accepting == Err(*reason))));
+        }
         self.sequence.set(float(status.last_applied.0));
         self.queue_depth.set(float(status.queued_count as u64));
         self.clock_error_bound_seconds

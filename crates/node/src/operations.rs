@@ -10,6 +10,7 @@ use axum::{Json, Router};
 use gateway::handle::CoreHandle;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde_json::json;
+use wire::errors::{ErrorCode, Refusal};
 
 /// Bounds of the histograms of durations, in seconds.
 const SECONDS: [f64; 14] = [
@@ -55,6 +56,11 @@ impl Operations {
     }
 }
 
+/// What clients are told instead of an answer.
+pub fn code_of(refusal: impl Into<Refusal>) -> &'static str {
+    ErrorCode::Refusal(refusal.into()).entry().code
+}
+
 /// The process answers.
 async fn live() -> Response {
     Json(json!({"status": "live"})).into_response()
@@ -63,14 +69,14 @@ async fn live() -> Response {
 /// Requests that come here are served.
 async fn ready(State(operations): State<Operations>) -> Response {
     let status = operations.core.status();
-    let reason = match status.accepting {
+    let (code, reason) = match status.accepting {
         Ok(()) if (operations.caught_up)() => {
             return Json(json!({"status": "ready", "sequence": status.last_applied.to_string()})).into_response();
         }
-        Ok(()) => "The views are behind what was executed.".to_owned(),
-        Err(reason) => reason.to_string(),
+        Ok(()) => (code_of(Refusal::ViewBehind), "The views are behind what was executed."),
+        Err(reason) => (code_of(reason), reason.sentence()),
     };
-    let body = json!({"status": "not_ready", "reason": reason});
+    let body = json!({"status": "not_ready", "code": code, "reason": reason});
     (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
 }
 

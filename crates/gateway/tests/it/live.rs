@@ -53,7 +53,7 @@ impl CoreHandle for LiveCore {
         let (sender, pending) = oneshot::channel();
         let mut world = self.world.lock().unwrap();
         let batch = self.execute(&mut world, &[command]);
-        assert!(sender.send(Applied { batch, index: 0 }).is_ok());
+        assert!(sender.send(Ok(Applied { batch, index: 0 })).is_ok());
         Ok(pending)
     }
 

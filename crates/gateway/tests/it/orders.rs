@@ -231,12 +231,24 @@ async fn a_core_that_takes_nothing_says_why() {
     assert_eq!((busy.status.as_u16(), busy.code()), (503, "busy"));
     assert_eq!(busy.body["retry_after_ms"], 20);
     assert_eq!(busy.headers["retry-after"], "1");
+    let batch = json!({"items": [{"place": order}]});
     for reason in NotAccepting::ALL {
-        node.core.set_mode(Mode::Refuse(reason));
-        let answer = node.place(&key, &order).await;
-        assert_eq!(answer.status, 503, "{reason}");
-        assert_eq!(answer.body["title"], reason.sentence());
-        assert!(answer.headers.contains_key("retry-after"));
+        // Refused at once, or when it was queued already: the client is told the same.
+        for mode in [Mode::Refuse(reason), Mode::RefuseLater(reason)] {
+            node.core.set_mode(mode);
+            let answer = node.place(&key, &order).await;
+            assert_eq!(answer.status, 503, "{reason}");
+            assert_eq!(answer.body["title"], reason.sentence());
+            assert_eq!(answer.body["outcome"], "not_executed");
+            assert_eq!(answer.body["applies_to"], "attempt");
+            assert!(answer.headers.contains_key("retry-after"));
+            let answers = node
+                .call(&key, &node.draft("POST", "/v1/orders/batch", &batch.to_string()))
+                .await;
+            let problem = &answers.body["items"][0]["problem"];
+            assert_eq!(problem["title"], reason.sentence(), "{}", answers.body);
+            assert_eq!(problem["applies_to"], "attempt");
+        }
     }
     node.core.set_mode(Mode::Execute);
     assert_eq!(node.place(&key, &order).await.status, 201, "the id was not used up");

@@ -34,6 +34,8 @@ pub enum Mode {
     Mute,
     Busy,
     Refuse(NotAccepting),
+    /// Queues them, and then refuses them.
+    RefuseLater(NotAccepting),
 }
 
 /// A core that executes at once, and its log.
@@ -107,9 +109,10 @@ impl CoreHandle for TestCore {
         let (sender, receiver) = oneshot::channel();
         let mode = *self.mode.lock().unwrap();
         match mode {
-            Mode::Execute => drop(sender.send(self.execute(&command))),
+            Mode::Execute => drop(sender.send(Ok(self.execute(&command)))),
             Mode::Mute => drop(self.execute(&command)),
             Mode::Busy => return Err(SubmitError::Busy { retry_after_ms: 20 }),
+            Mode::RefuseLater(reason) => drop(sender.send(Err(SubmitError::NotAccepting(reason)))),
             Mode::Refuse(reason) => return Err(SubmitError::NotAccepting(reason)),
         }
         Ok(receiver)

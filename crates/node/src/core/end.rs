@@ -41,7 +41,8 @@ impl CoreEnd {
             Self::Stopped => NotAccepting::Stopping,
             Self::Journal(JournalError::Full(_)) => NotAccepting::DiskFull,
             Self::Journal(_) => NotAccepting::DiskFailed,
-            Self::Stop(_) | Self::Panicked(_) | Self::PanickedElsewhere => NotAccepting::StateDiverged,
+            Self::Stop(StopReason::StateDiverged { .. } | StopReason::HashPlace { .. }) => NotAccepting::StateDiverged,
+            Self::Stop(_) | Self::Panicked(_) | Self::PanickedElsewhere => NotAccepting::ApplyFailed,
         }
     }
 }

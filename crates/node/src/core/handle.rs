@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
-use gateway::handle::{Applied, CoreHandle, CoreStatus, NotAccepting, Pending, SubmitError};
+use gateway::handle::{Answer, CoreHandle, CoreStatus, NotAccepting, Pending, SubmitError};
 use replica::{Replica, Settings};
 use tokio::sync::oneshot;
 use types::limits::{CANCELS_QUEUED_EXTRA, COMMANDS_QUEUED_MAX};
@@ -18,14 +18,14 @@ use crate::journal::{JournalHandle, SyncFigures};
 use crate::publisher::PublishSender;
 
 /// When a full queue is worth another try.
-const RETRY_AFTER_MS: u64 = 20;
+pub(super) const RETRY_AFTER_MS: u64 = 20;
 /// Wake-ups that may be queued beside commands.
 const WAKES_MAX: usize = 16;
 /// Ticks of a tenth of a second without a leader until a node stands for election.
 const ELECTION_TICKS: usize = 10;
 
 /// Who waits for an answer.
-pub(super) type Waiter = oneshot::Sender<Applied>;
+pub(super) type Waiter = oneshot::Sender<Answer>;
 
 /// What is queued for the core.
 #[expect(

@@ -1,20 +1,22 @@
 //! Tests of the core thread over a real journal.
 
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use gateway::handle::{CoreHandle, NotAccepting, Pending, SubmitError};
-use replica::Applied;
+use replica::{Applied, Applier};
 use types::{
     AccountId, Action, CancelAll, Command, Epoch, Event, GroupId, Incarnation, KeyId, Position, Sequence, StateMachine,
     Timestamp,
 };
 use wire::journal::{Identity, NodeId};
 
-use super::{Core, CoreEnd, CoreSettings, recover};
-use crate::journal::{JournalError, JournalSettings, Quarantine, SEGMENT_BYTES_MIN, create};
+use super::{Core, CoreEnd, CoreSettings, Recovered, recover};
+use crate::journal::{JournalError, JournalSettings, Quarantine, SEGMENT_BYTES_MIN, create, open_with_faults};
 use crate::publisher::{PublishReceiver, with_room_for};
 use crate::testing::Tally;
 
@@ -104,6 +106,10 @@ struct Running {
 
 fn start(folder: &Path, publisher_room: usize) -> Running {
     let recovered = recover(&settings(folder), Fragile::default(), Applied::default(), &mut |_| {}).unwrap();
+    start_recovered(recovered, publisher_room)
+}
+
+fn start_recovered(recovered: Recovered<Fragile>, publisher_room: usize) -> Running {
     let (applied, hash) = (recovered.applied(), recovered.machine().state_hash());
     let (publish, published) = with_room_for(publisher_room);
     let core_settings = CoreSettings {
@@ -158,7 +164,7 @@ fn commands_are_answered_published_and_there_after_a_restart() {
             .map(|at| submit(&running.core, &format!("r{round}-{at}")))
             .collect();
         for (at, pending) in (1..).zip(pending) {
-            let applied = pending.blocking_recv().unwrap();
+            let applied = pending.blocking_recv().unwrap().unwrap();
             assert_eq!(applied.position().sequence, Sequence(round * 200 + at));
             assert_eq!(applied.received_at(), Timestamp(7));
             assert!(running.core.status().last_applied >= applied.position().sequence);
@@ -190,7 +196,10 @@ fn a_full_publisher_is_never_waited_for() {
     create(&settings(folder.path())).unwrap();
     let running = start(folder.path(), 1);
     for at in 0..20 {
-        submit(&running.core, &format!("r{at}")).blocking_recv().unwrap();
+        submit(&running.core, &format!("r{at}"))
+            .blocking_recv()
+            .unwrap()
+            .unwrap();
     }
     running.core.stop();
     assert!(running.thread.join().unwrap().is_graceful());
@@ -202,7 +211,7 @@ fn a_deadline_lets_time_pass_without_a_client() {
     let folder = tempfile::tempdir().unwrap();
     create(&settings(folder.path())).unwrap();
     let running = start(folder.path(), 10);
-    submit(&running.core, "soon").blocking_recv().unwrap();
+    submit(&running.core, "soon").blocking_recv().unwrap().unwrap();
     let first = running.published.recv_timeout(LONG).unwrap();
     let clock = running.published.recv_timeout(LONG).unwrap();
     assert_eq!(clock.header.first_sequence, Sequence(2));
@@ -221,7 +230,7 @@ fn a_blocked_core_takes_nothing_until_it_is_unblocked() {
     let refused = running.core.submit(command("a")).map(|_| ());
     assert_eq!(refused, Err(SubmitError::NotAccepting(NotAccepting::DiskFull)));
     running.core.block(None);
-    submit(&running.core, "a").blocking_recv().unwrap();
+    submit(&running.core, "a").blocking_recv().unwrap().unwrap();
     running.core.stop();
     assert!(running.thread.join().unwrap().is_graceful());
 }
@@ -231,11 +240,61 @@ fn a_panic_between_two_steps_ends_the_core_and_is_told() {
     let folder = tempfile::tempdir().unwrap();
     create(&settings(folder.path())).unwrap();
     let running = start(folder.path(), 10);
-    submit(&running.core, "panic-later").blocking_recv().unwrap();
+    submit(&running.core, "panic-later").blocking_recv().unwrap().unwrap();
     let end = running.thread.join().unwrap();
     assert!(matches!(end, CoreEnd::PanickedElsewhere), "{end}");
     let status = running.core.status();
-    assert_eq!(status.accepting, Err(NotAccepting::StateDiverged));
+    assert_eq!(status.accepting, Err(NotAccepting::ApplyFailed));
+}
+
+#[test]
+fn a_full_disk_is_told_at_once_and_left_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path());
+    create(&settings).unwrap();
+    let full = Err(NotAccepting::DiskFull);
+    let (journal, faults) = open_with_faults(&settings, |faults| faults.fail_writes(Some(ErrorKind::StorageFull)));
+    let applier = Applier::new(
+        &settings.identity,
+        Fragile::default(),
+        Applied::default(),
+        BTreeSet::new(),
+    );
+    // Not even the first entry of the term has room: it starts all the same, and says why it takes nothing.
+    let running = start_recovered(Recovered { applier, journal }, 100_000);
+    while running.core.status().accepting != full {
+        std::thread::yield_now();
+    }
+    let mut sequence = 0;
+    for round in 0..3 {
+        let refused = running.core.submit(command("early")).map(|_| ());
+        assert_eq!(refused, full.map_err(SubmitError::NotAccepting));
+        faults.fail_writes(None);
+        while running.core.status().accepting != Ok(()) {
+            std::thread::yield_now();
+        }
+        submit(&running.core, &format!("r{round}"))
+            .blocking_recv()
+            .unwrap()
+            .unwrap();
+        faults.fail_writes(Some(ErrorKind::StorageFull));
+        sequence += 1;
+        // Whatever waits in the queue when the room ends is refused, not left without an answer.
+        while let Ok(pending) = running.core.submit(command(&format!("n{sequence}"))) {
+            match pending.blocking_recv().unwrap() {
+                Ok(applied) => {
+                    sequence += 1;
+                    assert_eq!(applied.position().sequence, Sequence(sequence));
+                }
+                Err(refused) => assert_eq!(refused, SubmitError::NotAccepting(NotAccepting::DiskFull)),
+            }
+        }
+        assert_eq!(running.core.status().accepting, full);
+    }
+    running.core.stop();
+    assert!(running.thread.join().unwrap().is_graceful());
+    let again = recover(&settings, Fragile::default(), Applied::default(), &mut |_| {}).unwrap();
+    assert_eq!(again.applied().sequence, Sequence(sequence));
 }
 
 #[test]
@@ -243,7 +302,7 @@ fn a_panic_names_the_command_and_quarantine_gets_past_it() {
     let folder = tempfile::tempdir().unwrap();
     create(&settings(folder.path())).unwrap();
     let running = start(folder.path(), 10);
-    submit(&running.core, "fine").blocking_recv().unwrap();
+    submit(&running.core, "fine").blocking_recv().unwrap().unwrap();
     assert!(
         submit(&running.core, "panic").blocking_recv().is_err(),
         "its outcome is unknown"
@@ -251,7 +310,7 @@ fn a_panic_names_the_command_and_quarantine_gets_past_it() {
     let end = running.thread.join().unwrap();
     assert!(matches!(end, CoreEnd::Panicked(Sequence(2))), "{end}");
     assert!(end.to_string().contains("meridian journal quarantine 2"), "{end}");
-    assert!(running.core.status().accepting.is_err());
+    assert_eq!(running.core.status().accepting, Err(NotAccepting::ApplyFailed));
 
     let again = recover(
         &settings(folder.path()),
@@ -266,7 +325,7 @@ fn a_panic_names_the_command_and_quarantine_gets_past_it() {
         .unwrap();
     let running = start(folder.path(), 10);
     assert_eq!(running.recovered.sequence, Sequence(2));
-    let applied = submit(&running.core, "on").blocking_recv().unwrap();
+    let applied = submit(&running.core, "on").blocking_recv().unwrap().unwrap();
     assert_eq!(applied.position().sequence, Sequence(3));
     running.core.stop();
     assert!(running.thread.join().unwrap().is_graceful());

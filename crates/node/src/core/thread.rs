@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError};
-use gateway::handle::{Applied, NotAccepting};
+use gateway::handle::{Applied, NotAccepting, SubmitError};
 use metrics::{Histogram, histogram};
 use replica::{Input, Now, Output, Refusal, Replica};
 use types::limits::BATCH_COMMANDS_MAX;
 use types::{AppliedBatch, Command, Event, StateMachine};
 
 use super::CoreEnd;
-use super::handle::{Message, Shared, Waiter};
+use super::handle::{Message, RETRY_AFTER_MS, Shared, Waiter};
 use crate::journal::{Journal, Room};
 use crate::publisher::PublishSender;
 
@@ -78,31 +78,44 @@ where
 
     /// Works until it is asked to stop, or can't go on.
     pub(super) fn run(mut self) -> CoreEnd {
-        if let Err(end) = self.work() {
-            return end;
+        let worked = self.work();
+        if let Err(end) = &worked {
+            self.shared.set_accepting(Err(end.not_accepting()));
         }
-        match self.journal.close() {
+        // What is queued by now was not sequenced, and is told so.
+        let why = worked
+            .as_ref()
+            .err()
+            .map_or(NotAccepting::Stopping, CoreEnd::not_accepting);
+        self.refuse_queued(why);
+        match worked.and_then(|()| Ok(self.journal.close()?)) {
             Ok(()) => CoreEnd::Stopped,
-            Err(error) => error.into(),
+            Err(end) => end,
         }
     }
 
     fn work(&mut self) -> Result<(), CoreEnd> {
+        // Even the first entry of a term needs room.
+        while self.wait_for_room() {
+            if self.is_stopping() {
+                return Ok(());
+            }
+        }
         self.step(Input::Campaign)?;
         let mut commands = Vec::new();
         loop {
-            self.look_for_room();
-            if self.has_room() {
+            if !self.wait_for_room() {
+                let refusal = self.replica.accepting().err().map(submit_error);
+                self.set_accepting(match refusal {
+                    Some(SubmitError::NotAccepting(why)) => Err(why),
+                    None | Some(SubmitError::Busy { .. } | SubmitError::TooLarge) => Ok(()),
+                });
                 self.gather(&mut commands);
-            } else {
-                // What is queued stays there; the handle takes nothing further.
-                std::thread::sleep(ROOM_AGAIN.min(self.next_tick.saturating_duration_since(Instant::now())));
             }
-            let stopping = self.shared.stopping.load(Ordering::Acquire);
             if !commands.is_empty() {
                 self.batch_commands.record(count(commands.len()));
                 self.step(Input::Commands(std::mem::take(&mut commands)))?;
-            } else if stopping && (self.queue.is_empty() || !self.has_room()) {
+            } else if self.is_stopping() && self.queue.is_empty() {
                 return self.step(Input::Drain);
             } else if self.deadline_is_due() {
                 self.step(Input::Deadline)?;
@@ -111,21 +124,49 @@ where
         }
     }
 
-    fn has_room(&self) -> bool {
-        !matches!(self.accepting, Err(NotAccepting::DiskFull | NotAccepting::DiskFailed))
+    fn is_stopping(&self) -> bool {
+        self.shared.stopping.load(Ordering::Acquire)
     }
 
-    /// Whether the journal has room decides whether commands are taken.
-    fn look_for_room(&mut self) {
-        let accepting = match self.journal.room() {
-            Room::DiskFull => Err(NotAccepting::DiskFull),
-            Room::DiskFailed => Err(NotAccepting::DiskFailed),
-            Room::Enough => match self.replica.accepting() {
-                Ok(()) | Err(Refusal::Busy | Refusal::TooLarge) => Ok(()),
-                Err(Refusal::NotLeader) => Err(NotAccepting::NotLeader),
-                Err(Refusal::Stopping) => Err(NotAccepting::Stopping),
-            },
+    /// True if there is no room for now, after a while of waiting for it. What was sequenced can't be refused any more,
+    /// so nothing is sequenced that might have to wait for a full disk; and what is queued meanwhile is refused at once.
+    fn wait_for_room(&mut self) -> bool {
+        let room = self.journal.room();
+        let until = self.next_tick.min(Instant::now() + ROOM_AGAIN);
+        let why = match room {
+            Room::Enough => return false,
+            Room::Coming => {
+                self.journal.wait_for_room(until);
+                return true;
+            }
+            Room::DiskFull => NotAccepting::DiskFull,
+            Room::DiskFailed => NotAccepting::DiskFailed,
         };
+        self.set_accepting(Err(why));
+        self.refuse_queued(why);
+        if !self.is_stopping()
+            && let Ok(message) = self.queue.recv_deadline(until)
+        {
+            self.refuse(message, why);
+        }
+        true
+    }
+
+    fn refuse_queued(&self, why: NotAccepting) {
+        while let Ok(message) = self.queue.try_recv() {
+            self.refuse(message, why);
+        }
+    }
+
+    fn refuse(&self, message: Message, why: NotAccepting) {
+        if let Message::Command(_, waiter) = message {
+            self.shared.queued.fetch_sub(1, Ordering::AcqRel);
+            // A session that is gone does not need its answer.
+            let _ = waiter.send(Err(SubmitError::NotAccepting(why)));
+        }
+    }
+
+    fn set_accepting(&mut self, accepting: Result<(), NotAccepting>) {
         if accepting == self.accepting {
             return;
         }
@@ -176,7 +217,7 @@ where
 
     fn deadline_is_due(&self) -> bool {
         let deadline = self.replica.deadline();
-        deadline.is_some_and(|deadline| deadline <= self.shared.clock.now()) && self.has_room()
+        deadline.is_some_and(|deadline| deadline <= self.shared.clock.now()) && self.journal.room() == Room::Enough
     }
 
     fn tick(&mut self) -> Result<(), CoreEnd> {
@@ -221,11 +262,14 @@ where
                 Output::Append(records) => self.journal.append(&records)?,
                 Output::Sync(asked) => ticket = Some(asked),
                 Output::Applied { batch, waiters } => self.applied(batch, waiters),
-                // Not answered: with the sender gone, the outcome is unknown to whoever waits. That is less than is
-                // known here, and never wrong.
                 Output::Refused { waiters, why } => {
                     tracing::warn!(commands = waiters.len(), %why, "queued commands were not sequenced");
+                    for waiter in waiters {
+                        // A session that is gone does not need its answer.
+                        let _ = waiter.send(Err(submit_error(why)));
+                    }
                 }
+                // With the sender gone, the outcome is unknown to whoever waits.
                 Output::Unknown { waiters } => {
                     tracing::warn!(commands = waiters.len(), "sequenced commands have an unknown outcome");
                 }
@@ -256,7 +300,7 @@ where
         for (index, waiter) in waiters.into_iter().enumerate() {
             let batch = Arc::clone(&batch);
             // A session that is gone does not need its answer.
-            let _ = waiter.send(Applied { batch, index });
+            let _ = waiter.send(Ok(Applied { batch, index }));
         }
         let figures = &self.shared.figures;
         figures.batches.fetch_add(1, Ordering::Relaxed);
@@ -272,6 +316,18 @@ where
         figures.journal_bytes.store(journal.bytes, Ordering::Relaxed);
         figures.rolls.store(journal.rolls, Ordering::Relaxed);
         figures.roll_ns.store(journal.roll_ns, Ordering::Relaxed);
+    }
+}
+
+/// What whoever asked is told of a refusal.
+fn submit_error(refusal: Refusal) -> SubmitError {
+    match refusal {
+        Refusal::NotLeader => SubmitError::NotAccepting(NotAccepting::NotLeader),
+        Refusal::Stopping => SubmitError::NotAccepting(NotAccepting::Stopping),
+        Refusal::TooLarge => SubmitError::TooLarge,
+        Refusal::Busy => SubmitError::Busy {
+            retry_after_ms: RETRY_AFTER_MS,
+        },
     }
 }
 

@@ -2,22 +2,37 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use replica::Applied;
+
+use super::files::Folder;
+use super::open::open;
+use super::{Journal, JournalSettings};
 
 /// Which operations fail from now on.
 #[derive(Debug, Default)]
-pub(super) struct Faults {
+pub(crate) struct Faults {
     write: Mutex<Option<io::ErrorKind>>,
     sync: AtomicBool,
 }
 
+/// Opens a new journal whose disk does as the test says from then on.
+pub(crate) fn open_with_faults(settings: &JournalSettings, from_the_start: fn(&Faults)) -> (Journal, Arc<Faults>) {
+    let folder = Folder::new(&settings.folder);
+    let faults = Arc::clone(&folder.faults);
+    from_the_start(&faults);
+    let opened = open(settings, folder, Applied::default(), &mut |_| Ok(()));
+    (opened.unwrap().0, faults)
+}
+
 impl Faults {
-    pub(super) fn fail_writes(&self, kind: Option<io::ErrorKind>) {
+    pub(crate) fn fail_writes(&self, kind: Option<io::ErrorKind>) {
         *self.write.lock().unwrap() = kind;
     }
 
-    pub(super) fn fail_syncs(&self, fail: bool) {
+    pub(crate) fn fail_syncs(&self, fail: bool) {
         self.sync.store(fail, Ordering::SeqCst);
     }
 

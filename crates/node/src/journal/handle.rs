@@ -44,6 +44,8 @@ pub(super) struct Shared {
 pub enum Room {
     /// There is.
     Enough,
+    /// The next segment's file is being made, and what is left of this one may not be enough.
+    Coming,
     /// The disk is full: nothing should be taken until there is room.
     DiskFull,
     /// A write or sync failed: nothing is ever written again.

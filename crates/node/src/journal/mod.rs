@@ -31,6 +31,9 @@ use std::time::Duration;
 
 use wire::journal::Identity;
 
+#[cfg(test)]
+pub(crate) use faults::open_with_faults;
+
 pub use error::{DiskError, JournalError};
 pub use handle::{JournalHandle, Room};
 pub use open::create;

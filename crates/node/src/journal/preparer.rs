@@ -6,13 +6,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use wire::journal::SEGMENT_HEADER_BYTES;
 
 use super::files::{DiskFile, Folder};
-use super::{DiskError, JournalError};
+use super::{DiskError, JournalError, Room};
 
 /// Files of retired segments that are kept to be used again.
 const SPARES_MAX: usize = 2;
@@ -103,9 +103,23 @@ impl Preparer {
         assert!(sent.is_ok(), "the thread lives as long as its handle");
     }
 
-    /// True if the file can't be made for now.
-    pub(super) fn has_failed(&self) -> bool {
-        matches!(*lock(&self.slot.next), Next::Failed(_))
+    /// Whether the file is there, and why not.
+    pub(super) fn room(&self) -> Room {
+        match &*lock(&self.slot.next) {
+            Next::Ready(..) => Room::Enough,
+            Next::Coming => Room::Coming,
+            Next::Failed(error) if error.is_full() => Room::DiskFull,
+            Next::Failed(_) => Room::DiskFailed,
+        }
+    }
+
+    /// Waits while the file is being made, but not beyond `until`.
+    pub(super) fn wait(&self, until: Instant) {
+        let timeout = until.saturating_duration_since(Instant::now());
+        let next = lock(&self.slot.next);
+        let coming = |next: &mut Next| matches!(next, Next::Coming);
+        // Whoever waits looks again.
+        drop(self.slot.changed.wait_timeout_while(next, timeout, coming));
     }
 
     /// The file that was asked for. Waits for it, on a full disk until there is room; `give_up` ends that.

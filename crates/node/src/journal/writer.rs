@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use replica::recovery::Place;
 use replica::{HardState, Record};
+use types::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, COMMAND_BYTES_MAX};
 use wire::journal::{
     NodeId, RECORD_BYTES_MAX, RecordFields, RecordKind, SEGMENT_HEADER_BYTES, SegmentHeader, encode_record,
     encode_segment_header, record_bytes,
@@ -15,6 +16,11 @@ use super::handle::{Segment, Shared};
 use super::mark::Marker;
 use super::preparer::Preparer;
 use super::{JournalError, JournalHandle, Room};
+
+/// Bytes that are surely enough for all that one step appends: the commands of one gathering and a few small records.
+const STEP_BYTES_MAX: u64 = 8 * RECORD_BYTES_MAX as u64;
+
+const _: () = assert!(BATCH_COMMANDS_MAX * COMMAND_BYTES_MAX < 6 * BATCH_BYTES_MAX);
 
 /// The segment that is written to.
 #[derive(Debug)]
@@ -78,7 +84,8 @@ impl Journal {
         self.guarded(Self::sync_current)
     }
 
-    /// Whether there is room for a batch of any size. Commands should be taken only if there is.
+    /// Whether there is room for all that one step may append. Commands should be taken only if there is: what was
+    /// sequenced can't be refused any more.
     pub fn room(&self) -> Room {
         if self.shared.has_failed() {
             return Room::DiskFailed;
@@ -87,11 +94,21 @@ impl Journal {
             .current
             .as_ref()
             .map_or(0, |current| current.bytes - current.offset);
-        let full = left < 8 * RECORD_BYTES_MAX as u64 && self.preparer.has_failed();
+        let room = if left < STEP_BYTES_MAX {
+            self.preparer.room()
+        } else {
+            Room::Enough
+        };
+        let full = room == Room::DiskFull;
         if full != self.shared.is_full() {
             self.shared.set_full(full);
         }
-        if full { Room::DiskFull } else { Room::Enough }
+        room
+    }
+
+    /// Waits until [`Self::room`] may have changed, but not beyond `until`.
+    pub fn wait_for_room(&self, until: Instant) {
+        self.preparer.wait(until);
     }
 
     /// Where the log ends.

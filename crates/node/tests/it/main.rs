@@ -1,7 +1,10 @@
 //! Whole nodes: started, asked, stopped, damaged, and started again.
 
 mod commands;
+mod cut_off;
+mod disk_full;
 mod faults;
+mod journal;
 mod lobster;
 mod process;
 mod restart;

@@ -72,7 +72,9 @@ impl World {
                 }
             }
         }
-        let answers = pending.into_iter().map(|answer| answer.blocking_recv().unwrap());
+        let answers = pending
+            .into_iter()
+            .map(|answer| answer.blocking_recv().unwrap().unwrap());
         answers.collect()
     }
 

@@ -293,6 +293,9 @@ refusals! {
     StateDiverged: "state_diverged", 503, NotExecuted, AVAILABLE,
         "The node's state differs from a replay of its journal; it stopped and keeps the evidence.",
         WAIT, "Keep the data folder and report the fault.";
+    ApplyFailed: "apply_failed", 503, NotExecuted, AVAILABLE,
+        "Applying a command failed; the node stopped, and its operator must look at the log.",
+        WAIT, "See the node's log: it names the command and what to do.";
     OutcomeUnknown: "outcome_unknown", 504, Unknown, AVAILABLE,
         "The request was handed over, but its answer did not come back in time; it may have executed.",
         "Send the same request again with the same id: it executes at most once, and you get its answer.",
