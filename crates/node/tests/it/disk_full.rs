@@ -90,8 +90,8 @@ impl Process {
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
         let mut said = Vec::new();
-        let serving = lines.by_ref().inspect(|line| said.push(line.clone()));
-        let serving = serving.filter(|line| line.contains("serving")).next();
+        let mut heard = lines.by_ref().inspect(|line| said.push(line.clone()));
+        let serving = heard.find(|line| line.contains("serving"));
         let serving = serving.unwrap_or_else(|| panic!("it does not serve: {}", said.join("\n")));
         std::thread::spawn(move || lines.for_each(drop));
         let address = |name: &str| {
