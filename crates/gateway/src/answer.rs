@@ -95,7 +95,7 @@ impl Shared {
                     // The reason is known even where the record is not.
                     return Err(match reason {
                         Some(reason) => reject_without_record(*reason, *original),
-                        None => answer_unavailable(first.err(), *original),
+                        None => answer_unavailable(first.err(), *original, true),
                     });
                 };
                 let executed = Executed {
@@ -136,7 +136,7 @@ impl Shared {
     pub async fn order_answer(&self, executed: &Executed) -> Result<json::OrderAnswer, Failure> {
         let answer = self.tell_order(executed).await;
         answer.map_err(|cause| {
-            let failure = answer_unavailable(Some(cause), executed.applied.position());
+            let failure = answer_unavailable(Some(cause), executed.applied.position(), executed.repeat);
             failure.request_id(executed.request_id.as_str())
         })
     }
@@ -258,9 +258,10 @@ fn reject_without_record(reason: RejectReason, original: Position) -> Failure {
     problem.into()
 }
 
-fn answer_unavailable(cause: Option<Failure>, original: Position) -> Failure {
+/// The request was sequenced, now or, as a `repeat` says, before; but what came of it can't be told.
+fn answer_unavailable(cause: Option<Failure>, original: Position, repeat: bool) -> Failure {
     let mut problem = Failure::new(Refusal::AnswerUnavailable).into_problem();
-    problem.repeat = Some(true);
+    problem.repeat = repeat.then_some(true);
     problem.position = Some(original.into());
     problem.detail = cause.map(|cause| cause.into_problem().title);
     problem.into()
@@ -375,5 +376,19 @@ fn add_fill(order: &mut Order, trade: &Trade) {
     order.fee.0 += trade.taker.fee.0;
     if trade.taker.remaining.0 == 0 {
         order.status = OrderStatus::Filled;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_repeat_is_said_to_be_one() {
+        let position = Position::default();
+        for (repeat, said) in [(false, None), (true, Some(true))] {
+            let failure = answer_unavailable(Some(Refusal::InternalError.into()), position, repeat);
+            assert_eq!(failure.into_problem().repeat, said);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Several requests in one, each under its own id and with its own outcome. REST and WebSocket share it.
 
 use futures_util::future::join_all;
+use tokio::time::Instant;
 use types::limits::BATCH_REQUEST_ITEMS_MAX;
 use types::{Command, RequestId, Timestamp};
 use wire::errors::Refusal;
@@ -34,11 +35,14 @@ pub(crate) fn check(items: &[BatchItem]) -> Result<(), Failure> {
 }
 
 impl Batch {
-    /// Hands the items over, in their order.
+    /// Hands the items over, in their order. All together wait for the view no longer than one alone would.
     pub async fn submit(shared: &Shared, caller: &Caller, items: &[BatchItem], received_at: Timestamp) -> Self {
+        let view_deadline = Instant::now() + shared.config.view_timeout;
         let mut under_way = Vec::with_capacity(items.len());
         for item in items {
-            under_way.push(submit_item(shared, caller, item, received_at).await);
+            let command = command_of_item(shared, caller, item, received_at);
+            let command = within(view_deadline, command).await;
+            under_way.push(submit_item(shared, item, command));
         }
         Self {
             items: under_way,
@@ -53,8 +57,13 @@ impl Batch {
     }
 }
 
-async fn submit_item(shared: &Shared, caller: &Caller, item: &BatchItem, received_at: Timestamp) -> ItemUnderWay {
-    let command = command_of_item(shared, caller, item, received_at).await;
+/// What an item needs of the view. Behind the deadline it is still taken if there is nothing to wait for.
+async fn within<T>(deadline: Instant, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let done = tokio::time::timeout_at(deadline, work).await;
+    done.unwrap_or_else(|_| Err(Refusal::ViewBehind.into()))
+}
+
+fn submit_item(shared: &Shared, item: &BatchItem, command: Result<Command, Failure>) -> ItemUnderWay {
     let submitted = command.and_then(|command| {
         let request_id = command.request_id;
         Ok((request_id, shared.submit(command)?))
@@ -132,4 +141,23 @@ async fn answer_item(
 ) -> Result<json::OrderAnswer, Failure> {
     let executed = shared.finish(request_id, received_at, Ok(pending)).await?;
     shared.order_answer(&executed).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn items_behind_the_deadline_are_taken_only_if_they_need_not_wait() {
+        let deadline = Instant::now();
+        let ready = within(deadline, async { Ok(7) }).await;
+        assert_eq!(ready.ok(), Some(7));
+        for _ in 0..20 {
+            let waits = within(deadline, std::future::pending::<Result<(), Failure>>()).await;
+            assert_eq!(
+                waits.unwrap_err().problem().code,
+                Failure::new(Refusal::ViewBehind).problem().code
+            );
+        }
+    }
 }
