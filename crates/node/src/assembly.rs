@@ -33,6 +33,7 @@ use crate::publisher::{self, PublishReceiver, Publisher, PublisherStatus};
 use crate::recovery::{journal_settings, recover};
 use crate::replay::ReplayError;
 use crate::snapshots::{Maker, MakerStatus, SnapshotFolder, keep_evidence};
+use crate::threads::{Role, Threads};
 
 /// The file whose presence says that a replay of the journal came to another state than the live one.
 const EVIDENCE: &str = "DIVERGED";
@@ -84,6 +85,7 @@ pub struct Node {
     events: Arc<EventLog>,
     journal_segment_bytes: u64,
     gateway: Gateway,
+    threads: Arc<Threads>,
     publisher: Worker<PublisherStatus>,
     maker: Worker<MakerStatus>,
     /// Dropped to end the thread that makes snapshots.
@@ -161,6 +163,7 @@ impl Node {
             journal: Arc::new(core.journal().clone()),
             events: Arc::clone(&events),
             snapshots,
+            threads: Arc::default(),
             blocks: Arc::new(Blocks {
                 core: Arc::clone(&core),
                 reasons: Mutex::default(),
@@ -168,7 +171,7 @@ impl Node {
         };
         let publisher = parts.start_publisher(writer, queue, &gateway)?;
         let (maker_requests, requests) = bounded(1);
-        let maker = parts.start_maker(config, evidence, requests)?;
+        let maker = parts.start_maker(config, evidence, Arc::clone(&publisher.status), requests)?;
         let (disk_stop, stopped) = bounded(0);
         let disk = parts.start_disk_watch(config, &folder, Arc::clone(&publisher.status), stopped)?;
         Ok(Self {
@@ -178,6 +181,7 @@ impl Node {
             events,
             journal_segment_bytes: config.journal.segment_size.0,
             gateway,
+            threads: parts.threads,
             publisher,
             maker,
             maker_requests,
@@ -270,6 +274,7 @@ impl Node {
                 let core = Arc::clone(&core);
                 Arc::new(move || core.status().last_applied <= view.position().sequence)
             },
+            threads: Arc::clone(&self.threads),
             refresh: Arc::new(move || figures.refresh()),
             core,
         }
@@ -299,10 +304,16 @@ struct Parts {
     journal: Arc<JournalHandle>,
     events: Arc<EventLog>,
     snapshots: SnapshotFolder,
+    threads: Arc<Threads>,
     blocks: Arc<Blocks>,
 }
 
 impl Parts {
+    fn spawn(&self, role: Role, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+        let thread = self.threads.spawn(role, work);
+        thread.map_err(|error| StartError::Thread(role.name(), error))
+    }
+
     fn start_publisher(
         &self,
         writer: Writer,
@@ -323,7 +334,7 @@ impl Parts {
             }),
             status: Arc::clone(&status),
         };
-        let thread = spawn("publisher", move || publisher.run::<Exchange>())?;
+        let thread = self.spawn(Role::Publisher, move || publisher.run::<Exchange>())?;
         Ok(Worker { thread, status })
     }
 
@@ -331,6 +342,7 @@ impl Parts {
         &self,
         config: &Config,
         evidence: PathBuf,
+        publisher: Arc<PublisherStatus>,
         requests: Receiver<Sender<()>>,
     ) -> Result<Worker<MakerStatus>, StartError> {
         let status = Arc::new(MakerStatus::default());
@@ -341,13 +353,14 @@ impl Parts {
             events: Arc::clone(&self.events),
             journal_bytes: config.snapshots.journal_size.0,
             keeps_journal: config.journal.keep_all,
+            pressure: Box::new(move || publisher.pressure()),
             status: Arc::clone(&status),
             diverged: Box::new(move |error| {
                 blocks.set(NotAccepting::StateDiverged, true);
-                keep_evidence(evidence.clone(), error);
+                keep_evidence(&evidence, error);
             }),
         };
-        let thread = spawn("snapshots", move || maker.run::<Exchange>(&requests))?;
+        let thread = self.spawn(Role::Snapshots, move || maker.run::<Exchange>(&requests))?;
         Ok(Worker { thread, status })
     }
 
@@ -369,7 +382,7 @@ impl Parts {
                 blocks.set(NotAccepting::DiskFull, shortage == Shortage::Refuse);
             }),
         };
-        let thread = spawn("disk", move || watch.run(&stop))?;
+        let thread = self.spawn(Role::Disk, move || watch.run(&stop))?;
         Ok(Worker { thread, status })
     }
 }
@@ -389,11 +402,6 @@ impl Blocks {
         }
         self.core.block(reasons.first().copied());
     }
-}
-
-fn spawn(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
-    thread.map_err(|error| StartError::Thread(name, error))
 }
 
 fn join<T>(name: &str, thread: JoinHandle<T>) -> Option<T> {

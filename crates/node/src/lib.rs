@@ -28,6 +28,7 @@ pub mod publisher;
 pub mod recovery;
 pub mod replay;
 pub mod snapshots;
+pub mod threads;
 
 #[cfg(test)]
 mod testing;

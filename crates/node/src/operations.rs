@@ -12,6 +12,8 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde_json::json;
 use wire::errors::{ErrorCode, Refusal};
 
+use crate::threads::Threads;
+
 /// Bounds of the histograms of durations, in seconds.
 const SECONDS: [f64; 14] = [
     0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0,
@@ -24,6 +26,8 @@ pub struct Operations {
     pub core: Arc<dyn CoreHandle>,
     /// Whether all that the core has applied can also be seen, but for what is on its way.
     pub caught_up: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// The threads behind the core.
+    pub threads: Arc<Threads>,
     /// Brings the gauges up to date.
     pub refresh: Arc<dyn Fn() + Send + Sync>,
 }
@@ -66,15 +70,22 @@ async fn live() -> Response {
     Json(json!({"status": "live"})).into_response()
 }
 
-/// Requests that come here are served.
+/// Requests that come here are served. `degraded`: they are, but somebody must look.
 async fn ready(State(operations): State<Operations>) -> Response {
     let status = operations.core.status();
-    let (code, reason) = match status.accepting {
-        Ok(()) if (operations.caught_up)() => {
-            return Json(json!({"status": "ready", "sequence": status.last_applied.to_string()})).into_response();
+    let panicked = operations.threads.panicked().first().copied();
+    let (code, reason) = match (status.accepting, panicked) {
+        (Err(reason), _) => (code_of(reason), reason.sentence()),
+        (Ok(()), Some(role)) if role.is_vital() => (code_of(Refusal::ViewBehind), role.lost()),
+        (Ok(()), panicked) if (operations.caught_up)() => {
+            let sequence = status.last_applied.to_string();
+            let body = match panicked {
+                Some(role) => json!({"status": "degraded", "sequence": sequence, "reason": role.lost()}),
+                None => json!({"status": "ready", "sequence": sequence}),
+            };
+            return Json(body).into_response();
         }
-        Ok(()) => (code_of(Refusal::ViewBehind), "The views are behind what was executed."),
-        Err(reason) => (code_of(reason), reason.sentence()),
+        (Ok(()), _) => (code_of(Refusal::ViewBehind), "The views are behind what was executed."),
     };
     let body = json!({"status": "not_ready", "code": code, "reason": reason});
     (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()

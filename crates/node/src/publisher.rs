@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::RecvTimeoutError;
 use types::{AppliedBatch, Event, Sequence};
 
-use crate::event_log::{EventLogWriteError, Writer};
+use crate::event_log::{EventLogWriteError, Gap, Writer};
 use crate::replay::{JournalSource, Machine, Replay, ReplayError};
 use crate::snapshots::SnapshotFolder;
 
@@ -63,6 +63,11 @@ impl PublisherStatus {
     /// How many batches it has published.
     pub fn batches(&self) -> u64 {
         self.batches.load(Ordering::Relaxed)
+    }
+
+    /// True while room on the disk is asked for.
+    pub fn pressure(&self) -> bool {
+        self.pressure.load(Ordering::Relaxed)
     }
 
     /// Asks for room on the disk: the event log is shortened, whatever its age.
@@ -194,7 +199,7 @@ impl<J: JournalSource> Publisher<J> {
 
     /// Shortens the log where the disk is short, and makes it good after a failed write.
     fn maintain<M: Machine>(&mut self) {
-        let pressure = self.status.pressure.load(Ordering::Relaxed);
+        let pressure = self.status.pressure();
         if let Err(error) = self.writer.retire(pressure) {
             tracing::error!(%error, "the event log could not be shortened");
         }
@@ -211,7 +216,7 @@ impl<J: JournalSource> Publisher<J> {
     }
 }
 
-/// Brings to disk what a failed write left out.
+/// Brings to disk what a failed write left out; gives up what nothing leads to any more.
 fn repair<M: Machine, J: JournalSource>(
     writer: &mut Writer,
     snapshots: &SnapshotFolder,
@@ -220,6 +225,10 @@ fn repair<M: Machine, J: JournalSource>(
     let Some(gap) = writer.begin_repair() else {
         return Ok(());
     };
+    let replayable = replayable_from(snapshots, journal)?;
+    if replayable > gap.first {
+        return give_up_hole::<M, J>(writer, gap, replayable, snapshots, journal);
+    }
     let at_most = Sequence(gap.first.0 - 1);
     let mut replay = Replay::<M>::start(snapshots, at_most, journal.quarantined())?;
     journal.read(replay.applied().index, gap.last, &mut |entry| {
@@ -232,6 +241,57 @@ fn repair<M: Machine, J: JournalSource>(
     })?;
     writer.done()?;
     Ok(())
+}
+
+/// The journal was let go before the log was made good, as happens when the disk is full: the log starts anew with what
+/// can be made again.
+fn give_up_hole<M: Machine, J: JournalSource>(
+    writer: &mut Writer,
+    gap: Gap,
+    replayable: Sequence,
+    snapshots: &SnapshotFolder,
+    journal: &J,
+) -> Result<(), ReplayError> {
+    let next = gap.last.next();
+    let first = replayable.min(next);
+    tracing::error!(
+        hole_first = gap.first.0,
+        first = first.0,
+        "the journal no longer holds what the event log lacks: the event log now starts behind it"
+    );
+    writer.restart_at(first)?;
+    if first == next {
+        return Ok(());
+    }
+    let refilled = refill::<M, J>(writer, gap.last, snapshots, journal);
+    if refilled.is_err() {
+        // What was published must not be published again.
+        writer.restart_at(next)?;
+    }
+    refilled
+}
+
+/// Appends what was published before, up to `through`.
+fn refill<M: Machine, J: JournalSource>(
+    writer: &mut Writer,
+    through: Sequence,
+    snapshots: &SnapshotFolder,
+    journal: &J,
+) -> Result<(), ReplayError> {
+    let at_most = Sequence(writer.next().0 - 1);
+    let mut replay = Replay::<M>::start(snapshots, at_most, journal.quarantined())?;
+    journal.read(replay.applied().index, through, &mut |entry| {
+        if let Some(batch) = replay.apply(entry)?
+            && batch.header.first_sequence >= writer.next()
+        {
+            writer.extend(&batch)?;
+        }
+        Ok(true)
+    })?;
+    if writer.next() <= through {
+        return Err(ReplayError::Journal(format!("it ends before sequence {through}")));
+    }
+    writer.done().map_err(EventLogWriteError::into)
 }
 
 /// At the start: makes the event log fit the state that was recovered, and fills its gaps from snapshot and journal.

@@ -6,8 +6,8 @@
 //!                            └── segment files ────────────────┘
 //! ```
 //!
-//! It is derived: never fsynced, and made again from snapshot and journal where it is missing, short or damaged. One
-//! thread writes; any number reads while it does. It never holds anything that was not applied, and so nothing that
+//! It is derived: made again from snapshot and journal where it is missing, short or damaged, and synced only before the
+//! journal lets go of what it is made from. One thread writes; any number reads while it does. It never holds anything that was not applied, and so nothing that
 //! was not durable in the journal.
 
 mod segment;
@@ -17,9 +17,10 @@ mod writer;
 mod tests;
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use gateway::handle::{History, HistoryError};
 use types::{AppliedBatch, Sequence};
@@ -49,6 +50,16 @@ pub struct EventLogConfig {
 #[derive(Debug)]
 pub struct EventLog {
     state: RwLock<State>,
+    synced: Mutex<Synced>,
+}
+
+/// How far the log would outlive a power loss.
+#[derive(Debug, Default)]
+struct Synced {
+    /// The first sequence that isn't known to be synced.
+    end: Sequence,
+    /// True after a sync failed: the disk may have dropped what a later sync calls synced, so that no later one counts.
+    failed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -91,6 +102,31 @@ impl EventLog {
     /// What all segments take on disk, in bytes.
     pub fn disk_bytes(&self) -> u64 {
         self.read_state().segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Brings what is in the files to the disk itself, unless everything up to `wanted` is there already, and gives the
+    /// last sequence that is. Neither readers nor the writer wait for it.
+    pub fn sync(&self, wanted: Sequence) -> io::Result<Sequence> {
+        let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        if synced.end <= wanted && !synced.failed {
+            let segments: Vec<_> = {
+                let state = self.read_state();
+                let unsynced = state.segments.iter().filter(|segment| segment.end > synced.end);
+                unsynced.cloned().collect()
+            };
+            synced.failed = true;
+            for segment in &segments {
+                segment.file.sync_data()?;
+            }
+            if let Some(last) = segments.last() {
+                if let Some(folder) = last.path.parent() {
+                    File::open(folder)?.sync_all()?;
+                }
+                synced.end = last.end;
+            }
+            synced.failed = false;
+        }
+        Ok(Sequence(synced.end.0.saturating_sub(1)))
     }
 
     fn read_state(&self) -> RwLockReadGuard<'_, State> {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use types::{AppliedBatch, Sequence};
 use wire::event_log::{SegmentInfo, decode_record_header, encode_record};
@@ -57,6 +57,7 @@ impl Writer {
             config,
             log: Arc::new(EventLog {
                 state: RwLock::new(state),
+                synced: Mutex::default(),
             }),
             buffer: Vec::new(),
             buffered: Vec::new(),

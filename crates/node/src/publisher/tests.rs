@@ -205,15 +205,56 @@ fn a_repair_that_fails_is_tried_again_and_nothing_is_written_behind_the_gap() {
     std::fs::remove_dir_all(&events).unwrap();
     publisher.publish(&journal.append(2));
     assert!(publisher.writer.is_broken());
-    std::fs::create_dir(&events).unwrap();
-    journal.retire(journal.applied(), LogIndex(u64::MAX)).unwrap();
     publisher.maintain::<Tally>();
+    std::fs::create_dir(&events).unwrap();
     publisher.publish(&journal.append(2));
     publisher.flush();
     assert!(publisher.writer.is_broken());
     assert_eq!(std::fs::read_dir(&events).unwrap().count(), 0);
-    journal.retire(Sequence(0), LogIndex(0)).unwrap();
     publisher.maintain::<Tally>();
     assert!(!publisher.writer.is_broken());
     check(&*publisher.writer.log(), &journal);
+}
+
+#[test]
+fn a_hole_that_the_journal_no_longer_holds_is_given_up() {
+    for snapshot_at in [None, Some(2)] {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Arc::new(MemoryJournal::new());
+        let (_sender, mut publisher, published) = start(folder.path(), &journal, 1);
+        let events = folder.path().join("events");
+        std::fs::remove_dir_all(&events).unwrap();
+        for index in 0..5 {
+            publisher.publish(&journal.append(2));
+            if Some(index) == snapshot_at {
+                snapshot(folder.path(), &journal);
+            }
+        }
+        assert!(publisher.writer.is_broken());
+        std::fs::create_dir(&events).unwrap();
+        let (retired, first) = snapshot_at.map_or((10, 11), |_| (6, 7));
+        journal.retire(Sequence(retired), LogIndex(u64::MAX)).unwrap();
+        publisher.maintain::<Tally>();
+        assert!(!publisher.writer.is_broken());
+        publisher.publish(&journal.append(2));
+        publisher.flush();
+        let log = publisher.writer.log();
+        assert_eq!((log.first(), log.last()), (Sequence(first), Sequence(12)));
+        assert_eq!(published.lock().unwrap().len(), 6, "nothing is published twice");
+        journal.retire(Sequence(0), LogIndex(0)).unwrap();
+        check(&*log, &journal);
+    }
+}
+
+fn snapshot(path: &Path, journal: &MemoryJournal) {
+    let snapshots = snapshots(path);
+    snapshots.prepare().unwrap();
+    let mut replay = Replay::<Tally>::start(&snapshots, Sequence(0), journal.quarantined()).unwrap();
+    let read = journal.read(replay.applied().index, journal.applied(), &mut |entry| {
+        replay.apply(entry)?;
+        Ok(true)
+    });
+    read.unwrap();
+    let info = replay.snapshot_info(&snapshots);
+    snapshots.write(info, &replay.machine().snapshot()).unwrap();
 }

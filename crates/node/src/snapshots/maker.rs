@@ -7,7 +7,9 @@
 //! It runs at idle priority and holds a second state only while it works. It never touches the live engine. A hash that
 //! differs ends it: nothing is deleted from then on, so that the evidence stays.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -61,6 +63,8 @@ pub struct Maker<J> {
     pub journal_bytes: u64,
     /// Whether it lets go of nothing.
     pub keeps_journal: bool,
+    /// Whether the disk is short: then the journal goes, even if the event log can't be written.
+    pub pressure: Box<dyn Fn() -> bool + Send>,
     /// Where it tells how far it is.
     pub status: Arc<MakerStatus>,
     /// Told of a state that differs, and of the file that says so.
@@ -148,20 +152,52 @@ impl<J: JournalSource> Maker<J> {
         if self.keeps_journal || kept.len() < SNAPSHOTS_KEPT {
             return Ok(());
         }
-        let covered = kept[0].last_sequence.min(self.events.last());
-        self.journal.retire(covered, LogIndex(kept[0].log_index))
+        let covered = kept[0].last_sequence;
+        if self.journal.first() > covered {
+            return Ok(());
+        }
+        let passed = self.passed(covered).min(self.events.last());
+        self.journal.retire(covered.min(passed), LogIndex(kept[0].log_index))
+    }
+
+    /// Up to where the event log can do without the journal.
+    fn passed(&self, covered: Sequence) -> Sequence {
+        let synced = self.events.sync(covered).unwrap_or_else(|error| {
+            tracing::error!(%error, "the event log could not be synced; the journal is kept while there is room");
+            Sequence(0)
+        });
+        if synced < covered && (self.pressure)() {
+            tracing::warn!(
+                synced = synced.0,
+                covered = covered.0,
+                "the disk is short: the journal goes, although the event log on disk has not passed it"
+            );
+            return covered;
+        }
+        synced
     }
 }
 
 /// Keeps the evidence of a state that differs: `run` refuses to start over it.
-pub fn keep_evidence(path: PathBuf, error: &ReplayError) {
+pub fn keep_evidence(path: &Path, error: &ReplayError) {
     let text = format!(
         "The live state differed from a replay of the journal:\n{error}\n\n\
          The journal and the snapshots are the evidence: copy the whole data folder before anything else. The node does\n\
          not start while this file exists.\n"
     );
-    if let Err(error) = std::fs::write(&path, text) {
+    if let Err(error) = write_synced(path, &text) {
         tracing::error!(path = %path.display(), %error, "the evidence could not be written down");
+    }
+}
+
+/// The file and its name outlive a power loss.
+fn write_synced(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
     }
 }
 

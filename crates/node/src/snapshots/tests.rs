@@ -7,7 +7,7 @@ use types::{Epoch, GroupId, Incarnation, Sequence, StateMachine, Timestamp};
 use wire::journal::{Identity, NodeId};
 use wire::snapshot::SnapshotInfo;
 
-use super::{Maker, SNAPSHOTS_KEPT, SnapshotFolder};
+use super::{Maker, SNAPSHOTS_KEPT, SnapshotFolder, keep_evidence};
 use crate::event_log::{EventLogConfig, Writer};
 use crate::testing::{MemoryJournal, Tally};
 
@@ -164,6 +164,7 @@ fn maker(path: &Path, journal: &Arc<MemoryJournal>) -> (Maker<MemoryJournal>, Wr
         events: writer.log(),
         journal_bytes: 10,
         keeps_journal: false,
+        pressure: Box::new(|| false),
         status: Arc::default(),
         diverged: Box::new(|_| {}),
     };
@@ -178,6 +179,7 @@ fn they_are_made_from_the_journal_and_let_it_go() {
     events.settle(Sequence(0), Sequence(1)).unwrap();
     let mut step = |commands: u32| {
         events.append(&journal.append(commands)).unwrap();
+        events.flush().unwrap();
         maker.work::<Tally>().unwrap();
         (maker.status.last_sequence().0, journal.retired())
     };
@@ -214,6 +216,29 @@ fn nothing_goes_that_the_event_log_has_not_passed() {
 }
 
 #[test]
+fn what_the_event_log_has_in_memory_alone_keeps_the_journal_until_the_disk_is_short() {
+    let parent = tempfile::tempdir().unwrap();
+    let journal = Arc::new(MemoryJournal::new());
+    let (mut maker, mut events) = maker(parent.path(), &journal);
+    events.settle(Sequence(0), Sequence(1)).unwrap();
+    let mut step = |maker: &Maker<_>, flush: bool| {
+        events.append(&journal.append(10)).unwrap();
+        if flush {
+            events.flush().unwrap();
+        }
+        maker.work::<Tally>().unwrap();
+        journal.retired()
+    };
+    assert_eq!(step(&maker, true), 0);
+    assert_eq!(step(&maker, false), 10, "the older one is in the file");
+    assert_eq!(step(&maker, false), 10, "the older one is not");
+    maker.pressure = Box::new(|| true);
+    assert_eq!(step(&maker, false), 30);
+    maker.pressure = Box::new(|| false);
+    assert_eq!(step(&maker, true), 40);
+}
+
+#[test]
 fn a_state_that_differs_is_found() {
     let parent = tempfile::tempdir().unwrap();
     let journal = Arc::new(MemoryJournal::new());
@@ -223,5 +248,9 @@ fn a_state_that_differs_is_found() {
     journal.append(5);
     let error = maker.work::<Tally>().unwrap_err();
     assert!(error.is_divergence(), "{error}");
+    let evidence = parent.path().join("DIVERGED");
+    keep_evidence(&evidence, &error);
+    let text = std::fs::read_to_string(&evidence).unwrap();
+    assert!(text.contains(&error.to_string()), "{text}");
     assert_eq!(maker.snapshots.list().unwrap().len(), 0);
 }
