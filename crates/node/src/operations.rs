@@ -117,3 +117,67 @@ async fn render_metrics(State(operations): State<Operations>) -> Response {
     )
         .into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use gateway::handle::{CoreStatus, Pending, SubmitError};
+    use types::{Command, Epoch, GroupId, Incarnation, Sequence, Timestamp};
+
+    use super::*;
+    use crate::threads::Role;
+
+    struct Accepting;
+
+    impl CoreHandle for Accepting {
+        fn submit(&self, _: Command) -> Result<Pending, SubmitError> {
+            unreachable!("health checks submit nothing")
+        }
+
+        fn status(&self) -> CoreStatus {
+            CoreStatus {
+                accepting: Ok(()),
+                group: GroupId(0),
+                incarnation: Incarnation(1),
+                epoch: Epoch(1),
+                last_applied: Sequence(7),
+                queued_count: 0,
+                clock_error_bound_ns: 0,
+            }
+        }
+
+        fn now(&self) -> Timestamp {
+            Timestamp(0)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panicked_thread_shows() {
+        let threads = Arc::new(Threads::default());
+        let operations = Operations {
+            core: Arc::new(Accepting),
+            caught_up: Arc::new(|| true),
+            threads: Arc::clone(&threads),
+            refresh: Arc::new(|| {}),
+        };
+        let ask = async || {
+            let response = ready(State(operations.clone())).await;
+            let code = response.status().as_u16();
+            let body = axum::body::to_bytes(response.into_body(), 1 << 16).await.unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            (
+                code,
+                body["status"].as_str().unwrap().to_owned(),
+                body["reason"].clone(),
+            )
+        };
+        assert_eq!(ask().await, (200, "ready".to_owned(), json!(null)));
+        for (role, code, status) in [(Role::Snapshots, 200, "degraded"), (Role::Publisher, 503, "not_ready")] {
+            threads
+                .spawn(role, || panic!("on purpose"))
+                .unwrap()
+                .join()
+                .unwrap_err();
+            assert_eq!(ask().await, (code, status.to_owned(), json!(role.lost())));
+        }
+    }
+}
