@@ -24,7 +24,7 @@ pub fn run(arguments: &InitArguments) -> Result<()> {
     let key = new_cluster::first_admin_key(&node, &secret);
     let stopped = node.stop();
     let key = key?;
-    stopped.folder.finish(&identity)?;
+    // First told, then finished: a folder that counts as ready is one whose secret was seen.
     println!(
         "Cluster {cluster_id} is ready in {path}.\n\n\
          Its first admin key. The secret is shown this once and stored nowhere:\n\n    \
@@ -35,5 +35,6 @@ pub fn run(arguments: &InitArguments) -> Result<()> {
         path = arguments.data.display(),
         secret = secret.reveal(),
     );
+    stopped.folder.finish(&identity)?;
     Ok(())
 }
