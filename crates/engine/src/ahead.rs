@@ -305,11 +305,10 @@ impl<B: Book> Exchange<B> {
             price,
         } = coming.aim;
         let listing = &self.instruments[instrument.0 as usize];
-        coming.cells = [listing.info.base, listing.info.quote].map(|asset| {
-            let cell = self.ledger.peek(coming.account, asset).unwrap_or(Cell::NONE);
-            self.ledger.prefetch(cell);
-            cell
-        });
+        for (cell, asset) in coming.cells.iter_mut().zip([listing.info.base, listing.info.quote]) {
+            *cell = self.ledger.peek(coming.account, asset).unwrap_or(Cell::NONE);
+            self.ledger.prefetch(*cell);
+        }
         if self.orders.len() >= ORDERS_LARGE {
             if let Some(record) = self.accounts.get(coming.account) {
                 self.orders.prefetch_link(record.last);

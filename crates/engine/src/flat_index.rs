@@ -82,6 +82,15 @@ impl FlatIndex {
         Self::put(&mut self.slots, self.mask, u64::from(hash) << 32 | u64::from(place + 1));
     }
 
+    /// The same, with half of the slots left empty, so that runs stay short; for an index that may grow.
+    #[inline]
+    pub(crate) fn insert_sparsely(&mut self, hash: u32, place: u32) {
+        if (self.length + 1) * 2 > self.slots.len() {
+            self.resize(self.slots.len() * 2);
+        }
+        self.insert(hash, place);
+    }
+
     /// Removes the entry of this hash and place, which must be there.
     #[inline]
     pub(crate) fn remove(&mut self, hash: u32, place: u32) {

@@ -120,7 +120,7 @@ impl Ledger {
             asset,
             touched: false,
         });
-        self.index.insert(cell_hash(account, asset), place);
+        self.index.insert_sparsely(cell_hash(account, asset), place);
         Cell(place)
     }
 
@@ -190,7 +190,7 @@ impl Ledger {
                 reason: touched.reason,
             });
         }
-        for touched in self.touched.drain(..) {
+        for touched in &self.touched {
             let asset = usize::from(self.cells[touched.cell as usize].asset.0);
             assert!(
                 self.unsettled[asset] == 0,
@@ -198,6 +198,7 @@ impl Ledger {
                 self.unsettled[asset]
             );
         }
+        self.touched.clear();
     }
 
     /// The balances that are not zero, by account and asset.

@@ -359,7 +359,8 @@ impl Orders {
         }
         account.last = slot;
         account.open_orders += 1;
-        self.by_sequence.insert(sequence_hash(record.order_id.0.sequence), slot);
+        self.by_sequence
+            .insert_sparsely(sequence_hash(record.order_id.0.sequence), slot);
         slot
     }
 

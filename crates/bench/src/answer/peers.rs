@@ -18,11 +18,11 @@ fn order(id: String, count: u64) -> NewOrder {
     NewOrder {
         client_order_id: id,
         symbol: faults::SYMBOL.to_owned(),
-        side: Side::Buy,
+        side: Side::Sell,
         order_type: OrderType::Limit,
         time_in_force: None,
         expires_at: None,
-        price: Some(DecimalText(format!("9{}.{:02}", count % 8, count % 100))),
+        price: Some(DecimalText(format!("12{}.{:02}", count % 8, count % 100))),
         quantity: DecimalText("0.1".to_owned()),
         post_only: false,
         self_trade_prevention: None,

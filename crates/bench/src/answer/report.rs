@@ -31,6 +31,9 @@ impl Series {
 
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
+/// Longer than any answer is waited for.
+const LONGEST_NS: u64 = 60_000_000_000;
+
 /// All samples of a run.
 pub struct Report {
     sizes: (usize, usize, usize),
@@ -49,7 +52,7 @@ impl Report {
         let histogram = self
             .series
             .entry(series)
-            .or_insert_with(|| Histogram::new(3).expect("three digits are within what it takes"));
+            .or_insert_with(|| Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("the bounds are in order"));
         histogram.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     }
 
