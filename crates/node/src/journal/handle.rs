@@ -187,8 +187,15 @@ impl JournalHandle {
         }
     }
 
-    /// Reads what is behind `after`, entry by entry.
+    /// Reads what is behind `after`, entry by entry. What was retired is refused, also while its file still stands there.
     pub fn reader(&self, after: LogIndex) -> Result<JournalReader, JournalError> {
+        let kept = self.shared.segments().front().map(|segment| segment.previous.index);
+        if let Some(kept) = kept.filter(|kept| *kept > after) {
+            return Err(JournalError::Retired {
+                wanted: after.next(),
+                first: kept.next(),
+            });
+        }
         JournalReader::new(self.shared.folder.path(), self.shared.identity, after)
     }
 }
