@@ -1,34 +1,19 @@
-//! What the harness does as a client and as the operator: always through the reference client, never by a back door.
+//! What the fault harness does as a client: always through the reference client, never by a back door.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use client::{ClientError, Credentials, Endpoint, RestClient, RetryPolicy, Secret, WsClient};
+use client::{ClientError, Credentials, Endpoint, RestClient, RetryPolicy, WsClient};
+use harness::Trader;
 use http::Method;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use wire::json::{self, DecimalText, InstrumentRules, InstrumentStatus, KeyType, OrderAnswer, Scope};
+use wire::json::{self, OrderAnswer};
 
-use crate::history::{Account, Asked, Final, History};
-use crate::load::{BASE, QUOTE, SYMBOL};
+use crate::history::{Asked, Final, History};
 use crate::oracle::ObservedAccount;
 
-/// What each account gets of each asset.
-const DEPOSIT: &str = "100000.00";
 /// Items of a page.
 const PAGE: u32 = 500;
-
-/// How long to try when the answer must be found: longer than any start of the node.
-pub(crate) fn patient() -> RetryPolicy {
-    RetryPolicy {
-        attempt_timeout: Duration::from_secs(10),
-        give_up_after: Duration::from_secs(60),
-        wait_first: Duration::from_millis(5),
-        wait_longest: Duration::from_millis(200),
-        ..RetryPolicy::default()
-    }
-}
 
 /// One attempt: what isn't answered stays so.
 pub(crate) fn impatient() -> RetryPolicy {
@@ -37,11 +22,6 @@ pub(crate) fn impatient() -> RetryPolicy {
         give_up_after: Duration::ZERO,
         ..RetryPolicy::default()
     }
-}
-
-/// A client that isn't anybody yet.
-pub(crate) async fn connect(address: SocketAddr, policy: RetryPolicy) -> Result<RestClient, ClientError> {
-    RestClient::connect(Endpoint::parse(&format!("http://{address}"))?, None, policy).await
 }
 
 /// A WebSocket session that gives up soon after the node is gone.
@@ -55,124 +35,6 @@ pub(crate) async fn connect_websocket(address: SocketAddr, credentials: Credenti
     let endpoint = Endpoint::parse(&format!("http://{address}"))?;
     let (websocket, _) = WsClient::connect(endpoint, Some(credentials), policy).await?;
     Ok(websocket)
-}
-
-/// The operator.
-#[derive(Debug)]
-pub struct Operator {
-    rest: RestClient,
-    count: u64,
-}
-
-/// An account, and the key that trades for it.
-#[derive(Clone, Debug)]
-pub struct Trader {
-    /// Its number.
-    pub account: Account,
-    /// The key.
-    pub credentials: Credentials,
-    /// What it was given, by asset.
-    pub deposits: BTreeMap<String, DecimalText>,
-}
-
-impl Operator {
-    /// Signs in with an operator's key.
-    ///
-    /// # Errors
-    /// What the client says.
-    pub async fn connect(address: SocketAddr, admin: Credentials) -> Result<Self, ClientError> {
-        let rest = connect(address, patient()).await?.with_credentials(admin);
-        Ok(Self { rest, count: 0 })
-    }
-
-    async fn ask<T: DeserializeOwned>(
-        &mut self,
-        method: Method,
-        path: &str,
-        body: Option<&impl Serialize>,
-    ) -> Result<T, ClientError> {
-        self.count += 1;
-        let id = format!("operator-{}", self.count);
-        self.rest.change(method, path, &id, body).await
-    }
-
-    /// Two assets and an instrument that trades.
-    pub async fn open_market(&mut self) -> Result<(), ClientError> {
-        for symbol in [BASE, QUOTE] {
-            let request = json::AssetRequest {
-                symbol: symbol.to_owned(),
-                decimals: 8,
-            };
-            let _: json::AdminAnswer = self.ask(Method::POST, "/v1/admin/assets", Some(&request)).await?;
-        }
-        let text = |text: &str| DecimalText(text.to_owned());
-        let request = json::InstrumentRequest {
-            symbol: SYMBOL.to_owned(),
-            base: BASE.to_owned(),
-            quote: QUOTE.to_owned(),
-            rules: InstrumentRules {
-                tick_size: text("0.01"),
-                lot_size: text("0.1"),
-                quantity_min: text("0.1"),
-                quantity_max: text("1000000"),
-                notional_min: text("0.01"),
-                notional_max: text("100000000"),
-                collar_ppm: 500_000,
-                reference_price: Some(text("100.00")),
-                maker_fee_ppm: -50,
-                taker_fee_ppm: 173,
-            },
-        };
-        let _: json::AdminAnswer = self.ask(Method::POST, "/v1/admin/instruments", Some(&request)).await?;
-        let path = format!("/v1/admin/instruments/{SYMBOL}/status");
-        let request = json::InstrumentStatusRequest {
-            status: InstrumentStatus::Trading,
-        };
-        let _: json::AdminAnswer = self.ask(Method::PUT, &path, Some(&request)).await?;
-        Ok(())
-    }
-
-    /// A new account with money and a key.
-    pub async fn new_trader(&mut self) -> Result<Trader, ClientError> {
-        let answer: json::AdminAnswer = self.ask(Method::POST, "/v1/admin/accounts", None::<&()>).await?;
-        let account = answer.account.ok_or_else(|| missing("account"))?.account_id;
-        let secret = Secret::generate_ed25519();
-        let public_key = secret.public_key().map(|key| wire::signing::to_hex(&key));
-        let request = json::KeyRequest {
-            account_id: account.clone(),
-            scopes: vec![Scope::Read, Scope::Trade],
-            key_type: KeyType::Ed25519,
-            public_key,
-        };
-        let answer: json::AdminAnswer = self.ask(Method::POST, "/v1/admin/keys", Some(&request)).await?;
-        let key = answer.key.ok_or_else(|| missing("key"))?.key_id;
-        let mut deposits = BTreeMap::new();
-        for asset in [BASE, QUOTE] {
-            let request = json::TransferRequest {
-                account_id: account.clone(),
-                asset: asset.to_owned(),
-                amount: DecimalText(DEPOSIT.to_owned()),
-            };
-            let _: json::AdminAnswer = self.ask(Method::POST, "/v1/admin/deposits", Some(&request)).await?;
-            deposits.insert(asset.to_owned(), DecimalText(DEPOSIT.to_owned()));
-        }
-        Ok(Trader {
-            account: account.parse().map_err(|_| missing("account's number"))?,
-            credentials: Credentials::parse(&key, &secret.reveal())
-                .map_err(|error| ClientError::Usage(error.to_string()))?,
-            deposits,
-        })
-    }
-
-    /// Leaves the book empty for the next round.
-    pub async fn cancel_everything(&mut self) -> Result<(), ClientError> {
-        let request = json::CancelAllForRequest {
-            account_id: None,
-            symbol: Some(SYMBOL.to_owned()),
-        };
-        let _: json::AdminAnswer = self.ask(Method::POST, "/v1/admin/cancel-all", Some(&request)).await?;
-        Ok(())
-    }
 }
 
 fn missing(what: &str) -> ClientError {
@@ -234,7 +96,7 @@ pub(crate) async fn observe(
     for order in rest.open_orders(None).await? {
         orders.insert(order.client_order_id.clone(), order);
     }
-    let asked = history.requests().filter(|request| request.account == trader.account);
+    let asked = history.requests().filter(|request| request.account == trader.account.0);
     let ids = asked.map(|request| request.asked.client_order_id().to_owned());
     let ids = ids.chain(fills.iter().map(|fill| fill.client_order_id.clone()));
     for id in ids.collect::<std::collections::BTreeSet<_>>() {

@@ -11,13 +11,10 @@
 mod clients;
 mod history;
 mod load;
-mod node;
 mod oracle;
 mod rounds;
 
-pub use clients::{Operator, Trader};
 pub use history::{Account, Asked, Final, History, Request};
-pub use load::{Load, SYMBOL};
-pub use node::{Installation, Node, SMALL_FILES};
+pub use load::Load;
 pub use oracle::{Observed, ObservedAccount, check, scaled};
-pub use rounds::{Fault, Plan, Report, remove_work_folder, run, work_folder};
+pub use rounds::{Fault, Plan, Report, SMALL_FILES, run};

@@ -1,5 +1,6 @@
 //! What clients ask for: seeded, so that a run asks the same again.
 
+use harness::SYMBOL;
 use powerloss::Random;
 use wire::json::{
     CancelItem, DecimalText, NewOrder, OrderType, ReplaceItem, SelfTradePrevention, Side, TimeInForce, TimeText,
@@ -7,12 +8,6 @@ use wire::json::{
 
 use crate::history::Asked;
 
-/// The instrument that is traded.
-pub const SYMBOL: &str = "AAA-BBB";
-/// The asset that is traded.
-pub const BASE: &str = "AAA";
-/// The asset that it is paid with.
-pub const QUOTE: &str = "BBB";
 /// Cents around which prices are.
 const MIDDLE_CENTS: i64 = 10_000;
 /// How many of its own orders a session remembers.

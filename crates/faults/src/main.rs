@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use faults::{Fault, Plan, Report, remove_work_folder, run, work_folder};
+use faults::{Fault, Plan, Report, run};
+use harness::{remove_work_folder, work_folder};
 use powerloss::Syncs;
 
 fn main() -> ExitCode {

@@ -2,22 +2,37 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use client::{Credentials, PendingReply, RestClient, WsClient};
+use harness::{BASE, Installation, Node, Operator, QUOTE, Trader, connect, patient};
 use powerloss::{Mounted, Random, Store, Syncs};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use wire::json::TimeText;
 use wire::ws::Request;
 
-use crate::clients::{Operator, Trader, connect, connect_websocket, final_answer, impatient, observe, patient, send};
+use crate::clients::{connect_websocket, final_answer, impatient, observe, send};
 use crate::history::{Asked, Final, History};
-use crate::load::{BASE, Load, QUOTE};
-use crate::node::{Installation, Node, SMALL_FILES};
+use crate::load::Load;
 use crate::oracle::{Observed, check};
+
+/// Settings by which segments and snapshots follow each other quickly, and nothing of the journal is retired, so that it
+/// can be replayed from nothing.
+pub const SMALL_FILES: &str = r#"
+[journal]
+segment_size = "4 MiB"
+keep_all = true
+[snapshots]
+journal_size = "1 MiB"
+[events]
+segment_size = "1 MiB"
+[disk]
+free_alarm = "2 MiB"
+free_min = "1 MiB"
+"#;
 
 /// Accounts that trade in a round.
 const TRADERS: usize = 3;
@@ -229,7 +244,7 @@ impl Rounds {
                 let prefix = format!("r{round}-{trader_index}-{session}");
                 let load = Load::new(self.random.number(), prefix, valid_until.clone());
                 let told = Told {
-                    account: trader.account,
+                    account: trader.account.0,
                     history: history.clone(),
                     answers: answers.clone(),
                 };
@@ -319,7 +334,7 @@ impl Rounds {
         }
         let is_first = std::iter::repeat_n(true, first.len()).chain(std::iter::repeat(false));
         for ((account, asked), is_first) in first.into_iter().chain(again).zip(is_first) {
-            let trader = traders.iter().find(|trader| trader.account == account);
+            let trader = traders.iter().find(|trader| trader.account.0 == account);
             let trader = trader.ok_or_else(|| io::Error::other("a request of nobody"))?;
             let own = rest.with_credentials(trader.credentials.clone());
             let answer = match final_answer(send(&own, &asked).await) {
@@ -348,7 +363,7 @@ impl Rounds {
         };
         for trader in traders {
             let found = observe(rest, trader, history).await.map_err(io::Error::other)?;
-            observed.accounts.insert(trader.account, found);
+            observed.accounts.insert(trader.account.0, found);
         }
         let broken = check(history, &observed)
             .into_iter()
@@ -462,25 +477,4 @@ async fn websocket_session(websocket: WsClient, mut load: Load, told: Told) {
             Err(_) => is_there = false,
         }
     }
-}
-
-/// An empty folder for a run, among the temporary files.
-///
-/// # Errors
-/// What the disk says.
-pub fn work_folder(name: &str) -> io::Result<PathBuf> {
-    let folder = std::env::temp_dir().join(format!("meridian-faults-{name}-{}", std::process::id()));
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder)?;
-    }
-    std::fs::create_dir_all(&folder)?;
-    Ok(folder)
-}
-
-/// Takes the folder away again.
-///
-/// # Errors
-/// What the disk says.
-pub fn remove_work_folder(folder: &Path) -> io::Result<()> {
-    std::fs::remove_dir_all(folder)
 }

@@ -26,13 +26,16 @@ const ALLOWED: &[Allowed] = &[
     allowed("client", &["types", "wire"], &[]),
     allowed(
         "node",
-        &["types", "engine", "wire", "replica", "gateway", "client", "pages"],
-        &["powerloss", "faults"],
+        &[
+            "types", "engine", "wire", "replica", "gateway", "client", "pages", "bench",
+        ],
+        &["powerloss", "faults", "harness"],
     ),
     allowed("pages", &[], &[]),
-    allowed("bench", &["types", "wire", "client", "engine", "pages", "faults"], &[]),
+    allowed("harness", &["types", "wire", "client"], &[]),
+    allowed("bench", &["types", "wire", "client", "engine", "harness"], &[]),
     allowed("powerloss", &[], &[]),
-    allowed("faults", &["types", "wire", "client", "powerloss"], &[]),
+    allowed("faults", &["types", "wire", "client", "harness", "powerloss"], &[]),
     allowed("fuzzing", &["types", "wire", "gateway"], &[]),
     allowed("xtask", &[], &[]),
 ];

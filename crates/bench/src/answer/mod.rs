@@ -6,19 +6,18 @@ mod floor;
 mod peers;
 mod report;
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use faults::{Installation, Operator, Trader, work_folder};
+use harness::{Installation, Operator, Trader, work_folder};
 
 use floor::{DiskFloor, LoopbackFloor};
 use peers::{RestPeer, WebSocketPeer};
 use report::{Report, Series};
 
 /// Measures one answer at light load against the floor.
-#[derive(Args)]
+#[derive(Debug, Args)]
 pub struct AnswerArguments {
     /// How many samples of each to take.
     #[arg(long, default_value_t = 20_000)]
@@ -26,9 +25,6 @@ pub struct AnswerArguments {
     /// How many samples to throw away first.
     #[arg(long, default_value_t = 2_000)]
     warm_up: u32,
-    /// The program to measure; left out: `meridian` beside this program.
-    #[arg(long)]
-    meridian: Option<PathBuf>,
     /// The bytes of the floor's journal record: what the journal writes for one order.
     #[arg(long, default_value_t = 384)]
     record_bytes: usize,
@@ -44,14 +40,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Starts a node of its own, measures, stops it.
 pub fn run(arguments: &AnswerArguments) -> Result<()> {
-    let beside = std::env::current_exe()?.with_file_name("meridian");
-    let meridian = arguments.meridian.clone().unwrap_or(beside);
-    if !meridian.exists() {
-        bail!("there is no {}: `cargo build --release` makes it", meridian.display());
-    }
+    let meridian = std::env::current_exe()?;
     let work = work_folder("answer")?;
     let result = measure(arguments, &meridian, &work);
-    faults::remove_work_folder(&work)?;
+    harness::remove_work_folder(&work)?;
     let report = result?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report.json())?);
@@ -93,7 +85,7 @@ fn measure(arguments: &AnswerArguments, meridian: &std::path::Path, work: &std::
 }
 
 /// A running node with one instrument and one funded account.
-fn open_market(installation: &Installation) -> Result<(faults::Node, Trader)> {
+fn open_market(installation: &Installation) -> Result<(harness::Node, Trader)> {
     let admin = installation.init()?;
     let mut node = installation.start()?;
     node.wait_until_ready()?;

@@ -17,7 +17,7 @@ use super::ANSWER_WITHIN;
 fn order(id: String, count: u64) -> NewOrder {
     NewOrder {
         client_order_id: id,
-        symbol: faults::SYMBOL.to_owned(),
+        symbol: harness::SYMBOL.to_owned(),
         side: Side::Sell,
         order_type: OrderType::Limit,
         time_in_force: None,

@@ -9,8 +9,8 @@ mod report;
 use anyhow::ensure;
 use clap::Args;
 
-/// What `meridian-bench engine` takes.
-#[derive(Args)]
+/// What `meridian bench engine` takes.
+#[derive(Debug, Args)]
 pub struct EngineArguments {
     /// Commands measured per shape and round.
     #[arg(long, default_value_t = 1_000_000)]

@@ -62,6 +62,11 @@ enum Command {
         #[command(subcommand)]
         command: JournalCommand,
     },
+    /// Measure this program on this machine, each figure beside its floor.
+    Bench {
+        #[command(subcommand)]
+        command: bench::BenchCommand,
+    },
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -119,6 +124,7 @@ pub fn run() -> ExitCode {
         Command::Init(arguments) => init::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Client(command) => commands::run(&arguments.connection, &command),
+        Command::Bench { command } => command.run(),
         Command::Journal { command } => command.run(&mut std::io::stdout().lock()),
         Command::Config {
             command: ConfigCommand::PrintDefault,

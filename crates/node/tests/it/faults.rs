@@ -3,7 +3,8 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use faults::{Fault, Plan, Report, remove_work_folder, run, work_folder};
+use faults::{Fault, Plan, Report, run};
+use harness::{remove_work_folder, work_folder};
 use powerloss::Syncs;
 
 fn rounds(name: &str, fault: Fault, rounds: u64, seed: u64) -> Option<Report> {

@@ -1,4 +1,4 @@
-//! The program under test, as a process.
+//! The program, as a process.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -11,6 +11,8 @@ use client::Credentials;
 
 /// How long a node may take until it is ready.
 const READY_SECONDS: u64 = 60;
+/// The name of each cluster that is made here.
+const CLUSTER_ID: &str = "harness";
 /// How long to wait between two looks at it.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long an answer of its operations port may take.
@@ -36,7 +38,7 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Chooses free ports and writes a configuration; `settings` are further sections of it, such as [`SMALL_FILES`].
+    /// Chooses free ports and writes a configuration; `settings` are further sections of it, such as limits.
     ///
     /// # Errors
     /// What the disk or the network says.
@@ -70,7 +72,7 @@ impl Installation {
     /// What the program said.
     pub fn init(&self) -> io::Result<Credentials> {
         let data = self.data.to_string_lossy();
-        let said = self.command(&["init", "--data", &data, "--cluster-id", "faults"])?;
+        let said = self.command(&["init", "--data", &data, "--cluster-id", CLUSTER_ID])?;
         let value = |name: &str| {
             let line = said.lines().find_map(|line| line.trim().strip_prefix(name));
             line.map(|value| value.trim_start_matches([' ', ':', '=']).trim().to_owned())
@@ -134,21 +136,6 @@ impl Installation {
         })
     }
 }
-
-/// Settings by which segments and snapshots follow each other quickly, and nothing of the journal is retired, so that it
-/// can be replayed from nothing.
-pub const SMALL_FILES: &str = r#"
-[journal]
-segment_size = "4 MiB"
-keep_all = true
-[snapshots]
-journal_size = "1 MiB"
-[events]
-segment_size = "1 MiB"
-[disk]
-free_alarm = "2 MiB"
-free_min = "1 MiB"
-"#;
 
 /// A running node. It is killed when dropped.
 #[derive(Debug)]
@@ -226,7 +213,7 @@ impl Drop for Node {
 }
 
 /// The last lines of a log.
-pub(crate) fn end_of(log: &Path) -> String {
+fn end_of(log: &Path) -> String {
     let mut text = String::new();
     let read = File::open(log).and_then(|mut file| file.read_to_string(&mut text));
     if let Err(error) = read {
@@ -250,4 +237,25 @@ fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let status = status.ok_or_else(|| io::Error::other(format!("not HTTP: {answer}")))?;
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     Ok((status, body.to_owned()))
+}
+
+/// An empty folder for a run, among the temporary files.
+///
+/// # Errors
+/// What the disk says.
+pub fn work_folder(name: &str) -> io::Result<PathBuf> {
+    let folder = std::env::temp_dir().join(format!("meridian-{name}-{}", std::process::id()));
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)?;
+    }
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Takes the folder away again.
+///
+/// # Errors
+/// What the disk says.
+pub fn remove_work_folder(folder: &Path) -> io::Result<()> {
+    std::fs::remove_dir_all(folder)
 }

@@ -1,0 +1,30 @@
+//! `meridian bench`: how fast the parts are and the whole is, each figure with what it is compared to in the same run.
+
+mod answer;
+mod clock;
+mod engine;
+mod random;
+
+use clap::Subcommand;
+
+/// What can be measured.
+#[derive(Debug, Subcommand)]
+pub enum BenchCommand {
+    /// What one answer costs at light load, against the floor.
+    Answer(answer::AnswerArguments),
+    /// How many commands a second the engine takes, on one thread.
+    Engine(engine::EngineArguments),
+}
+
+impl BenchCommand {
+    /// Measures, and prints what came out.
+    ///
+    /// # Errors
+    /// What kept it from measuring, and every answer that was not as promised.
+    pub fn run(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Answer(arguments) => answer::run(arguments),
+            Self::Engine(arguments) => engine::run(arguments),
+        }
+    }
+}

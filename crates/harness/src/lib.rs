@@ -1,0 +1,8 @@
+//! Runs the real program as a user would: makes its folder, configures, starts, stops and kills it, and opens a market on
+//! it as its operator would. Whoever measures Meridian or breaks it starts from here; there is no back door.
+
+mod node;
+mod operator;
+
+pub use node::{Installation, Node, remove_work_folder, work_folder};
+pub use operator::{BASE, Operator, QUOTE, SYMBOL, Trader, connect, patient};
