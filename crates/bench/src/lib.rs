@@ -4,6 +4,7 @@ mod answer;
 mod clock;
 mod engine;
 mod random;
+pub mod results;
 
 use clap::Subcommand;
 
