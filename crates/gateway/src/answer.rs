@@ -10,6 +10,7 @@ use wire::json::{self, AppliesTo, DurableIn, Outcome, Role, Scale, Times};
 use crate::failure::Failure;
 use crate::gateway::Shared;
 use crate::handle::{Applied, Pending};
+use crate::stages::Stage;
 
 /// What came of a command: the first time that it was sequenced.
 pub(crate) struct Executed {
@@ -21,6 +22,12 @@ pub(crate) struct Executed {
     pub repeat: bool,
     /// For a repeat: the order as it is now, if the request placed one that is still open.
     pub order_now: Option<Order>,
+}
+
+/// What came of a command that was handed over, and when it had been applied, if it was.
+pub(crate) struct Finished {
+    pub executed: Result<Executed, Failure>,
+    pub applied_at: Option<Timestamp>,
 }
 
 /// What every answer to a sequenced request says.
@@ -35,29 +42,32 @@ pub(crate) struct Envelope {
 }
 
 impl Shared {
-    /// Hands a command over and waits for what comes of it.
-    pub async fn execute(&self, command: Command) -> Result<Executed, Failure> {
-        let (request_id, received_at) = (command.request_id, command.received_at);
-        let pending = self.submit(command);
-        self.finish(request_id, received_at, pending).await
+    /// Hands a command over that was read as a whole at `read_at`, and waits for what comes of it.
+    pub async fn execute(&self, command: Command, read_at: Timestamp) -> Finished {
+        let request_id = command.request_id;
+        let pending = self.submit(command, read_at);
+        self.finish(request_id, pending).await
     }
 
-    /// Hands a command over.
-    pub fn submit(&self, command: Command) -> Result<Pending, Failure> {
-        let request_id = command.request_id;
+    /// Hands a command over that was read as a whole at `read_at`.
+    pub fn submit(&self, command: Command, read_at: Timestamp) -> Result<Pending, Failure> {
+        let (request_id, received_at) = (command.request_id, command.received_at);
         let submitted = self.core.submit(command);
-        submitted.map_err(|error| Failure::from(error).request_id(request_id.as_str()))
+        let pending = submitted.map_err(|error| Failure::from(error).request_id(request_id.as_str()))?;
+        self.stages.record(Stage::Read, read_at.since_ns(received_at));
+        self.stages.record(Stage::Verify, self.core.now().since_ns(read_at));
+        Ok(pending)
     }
 
     /// Waits for what comes of a command that was handed over.
-    pub async fn finish(
-        &self,
-        request_id: RequestId,
-        received_at: Timestamp,
-        pending: Result<Pending, Failure>,
-    ) -> Result<Executed, Failure> {
-        let executed = match pending {
-            Ok(pending) => self.wait(request_id, pending).await,
+    pub async fn finish(&self, request_id: RequestId, pending: Result<Pending, Failure>) -> Finished {
+        let applied = match pending {
+            Ok(pending) => self.wait(pending).await,
+            Err(failure) => Err(failure),
+        };
+        let applied_at = applied.as_ref().ok().map(|applied| applied.applied_at);
+        let executed = match applied {
+            Ok(applied) => self.what_came_of(request_id, applied).await,
             Err(failure) => Err(failure),
         };
         let outcome = match &executed {
@@ -65,17 +75,21 @@ impl Shared {
             Err(failure) => failure.problem().outcome,
         };
         self.metrics.outcome(outcome);
-        let seconds = self.core.now().since_ns(received_at) as f64 / 1e9;
-        self.metrics.answer_seconds.record(seconds);
-        executed.map_err(|failure| failure.request_id(request_id.as_str()))
+        Finished {
+            executed: executed.map_err(|failure| failure.request_id(request_id.as_str())),
+            applied_at,
+        }
     }
 
-    async fn wait(&self, request_id: RequestId, pending: Pending) -> Result<Executed, Failure> {
+    async fn wait(&self, pending: Pending) -> Result<Applied, Failure> {
         let answered = tokio::time::timeout(self.config.answer_timeout, pending).await;
         let Ok(Ok(answer)) = answered else {
             return Err(Refusal::OutcomeUnknown.into());
         };
-        let applied = answer?;
+        Ok(answer?)
+    }
+
+    async fn what_came_of(&self, request_id: RequestId, applied: Applied) -> Result<Executed, Failure> {
         let executed = Executed {
             applied,
             request_id,
@@ -121,6 +135,7 @@ impl Shared {
         Ok(command.map(|command| Applied {
             batch: command.batch,
             index: command.index,
+            applied_at: self.core.now(),
         }))
     }
 

@@ -16,7 +16,6 @@ use crate::intake;
 /// A batch whose items were handed over, one after another.
 pub(crate) struct Batch {
     items: Vec<ItemUnderWay>,
-    received_at: Timestamp,
 }
 
 /// An item that was handed over, or was refused.
@@ -35,25 +34,30 @@ pub(crate) fn check(items: &[BatchItem]) -> Result<(), Failure> {
 }
 
 impl Batch {
-    /// Hands the items over, in their order. All together wait for the view no longer than one alone would.
-    pub async fn submit(shared: &Shared, caller: &Caller, items: &[BatchItem], received_at: Timestamp) -> Self {
+    /// Hands the items over, in their order; their first byte and the whole of them came in at these times. All together wait for the view no longer than one alone would.
+    pub async fn submit(
+        shared: &Shared,
+        caller: &Caller,
+        items: &[BatchItem],
+        (received_at, read_at): (Timestamp, Timestamp),
+    ) -> Self {
         let view_deadline = Instant::now() + shared.config.view_timeout;
         let mut under_way = Vec::with_capacity(items.len());
         for item in items {
             let command = command_of_item(shared, caller, item, received_at);
             let command = within(view_deadline, command).await;
-            under_way.push(submit_item(shared, item, command));
+            under_way.push(submit_item(shared, item, command, read_at));
         }
-        Self {
-            items: under_way,
-            received_at,
-        }
+        Self { items: under_way }
     }
 
     /// Waits for what becomes of each item. Of all at the same time, so that one time-out bounds the whole.
-    pub async fn finish(self, shared: &Shared) -> Vec<json::BatchItemAnswer> {
+    /// With it, when the last one of them had been applied, if any was.
+    pub async fn finish(self, shared: &Shared) -> (Vec<json::BatchItemAnswer>, Option<Timestamp>) {
         let items = self.items.into_iter();
-        join_all(items.map(|item| finish_item(shared, item, self.received_at))).await
+        let finished = join_all(items.map(|item| finish_item(shared, item))).await;
+        let (answers, applied_at): (Vec<_>, Vec<_>) = finished.into_iter().unzip();
+        (answers, applied_at.into_iter().max().flatten())
     }
 }
 
@@ -63,10 +67,15 @@ async fn within<T>(deadline: Instant, work: impl Future<Output = Result<T, Failu
     done.unwrap_or_else(|_| Err(Refusal::ViewBehind.into()))
 }
 
-fn submit_item(shared: &Shared, item: &BatchItem, command: Result<Command, Failure>) -> ItemUnderWay {
+fn submit_item(
+    shared: &Shared,
+    item: &BatchItem,
+    command: Result<Command, Failure>,
+    read_at: Timestamp,
+) -> ItemUnderWay {
     let submitted = command.and_then(|command| {
         let request_id = command.request_id;
-        Ok((request_id, shared.submit(command)?))
+        Ok((request_id, shared.submit(command, read_at)?))
     });
     let id = item_id(item);
     ItemUnderWay {
@@ -111,15 +120,16 @@ async fn command_of_item(
     }
 }
 
-async fn finish_item(shared: &Shared, item: ItemUnderWay, received_at: Timestamp) -> json::BatchItemAnswer {
+async fn finish_item(shared: &Shared, item: ItemUnderWay) -> (json::BatchItemAnswer, Option<Timestamp>) {
+    let mut applied_at = None;
     let answered = match item.submitted {
-        Ok((request_id, pending)) => answer_item(shared, request_id, pending, received_at).await,
+        Ok((request_id, pending)) => answer_item(shared, request_id, pending, &mut applied_at).await,
         Err(failure) => {
             shared.metrics.outcome(failure.problem().outcome);
             Err(failure)
         }
     };
-    match answered {
+    let answer = match answered {
         Ok(answer) => json::BatchItemAnswer {
             status: if item.is_new_order && !answer.repeat { 201 } else { 200 },
             answer: Some(answer),
@@ -130,17 +140,19 @@ async fn finish_item(shared: &Shared, item: ItemUnderWay, received_at: Timestamp
             answer: None,
             problem: Some(failure.into_problem()),
         },
-    }
+    };
+    (answer, applied_at)
 }
 
 async fn answer_item(
     shared: &Shared,
     request_id: RequestId,
     pending: Pending,
-    received_at: Timestamp,
+    applied_at: &mut Option<Timestamp>,
 ) -> Result<json::OrderAnswer, Failure> {
-    let executed = shared.finish(request_id, received_at, Ok(pending)).await?;
-    shared.order_answer(&executed).await
+    let finished = shared.finish(request_id, Ok(pending)).await;
+    *applied_at = finished.applied_at;
+    shared.order_answer(&finished.executed?).await
 }
 
 #[cfg(test)]

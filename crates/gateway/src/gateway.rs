@@ -14,6 +14,7 @@ use crate::metrics::GatewayMetrics;
 use crate::past::Past;
 use crate::rate_limits::RateLimits;
 use crate::sealing::SealingKey;
+use crate::stages::Stages;
 use crate::view::{SequenceGap, View};
 
 /// The gateway. Cheap to clone; every clone is the same gateway.
@@ -29,6 +30,7 @@ pub(crate) struct Shared {
     pub sealing: SealingKey,
     pub rate_limits: RateLimits,
     pub metrics: GatewayMetrics,
+    pub stages: Arc<Stages>,
     /// How many more WebSocket sessions there may be.
     pub sessions: Arc<Semaphore>,
     /// True once the node stops: sessions end themselves.
@@ -49,6 +51,7 @@ impl Gateway {
         let sessions = Arc::new(Semaphore::new(config.connections_max));
         Self(Arc::new(Shared {
             config,
+            stages: Arc::clone(core.stages()),
             core,
             past: Past::new(history),
             view,

@@ -16,6 +16,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use types::{AppliedBatch, Command, Epoch, Event, GroupId, Incarnation, Position, Sequence, Timestamp};
 
+use crate::stages::Stages;
+
 /// The core, as the gateway sees it.
 pub trait CoreHandle: Send + Sync + 'static {
     /// Hands a command over. Never blocks. Cancels have room of their own in the queue.
@@ -26,6 +28,9 @@ pub trait CoreHandle: Send + Sync + 'static {
 
     /// The node's UTC clock.
     fn now(&self) -> Timestamp;
+
+    /// Where the time that commands spend is counted, by the core and by the gateway.
+    fn stages(&self) -> &Arc<Stages>;
 }
 
 /// The answer that is under way. Dropped by the core without one: the outcome is unknown.
@@ -41,6 +46,8 @@ pub struct Applied {
     pub batch: Arc<AppliedBatch>,
     /// The command's index in the batch.
     pub index: usize,
+    /// When the whole batch had been applied; of a batch of the past, when it was found.
+    pub applied_at: Timestamp,
 }
 
 impl Applied {

@@ -12,10 +12,11 @@ use http::request::Parts;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use types::limits::REQUEST_BYTES_MAX;
-use types::{RequestId, Scopes, Timestamp};
+use types::{Command, RequestId, Scopes, Timestamp};
 use wire::errors::Refusal;
 use wire::signing::{HEADER_REQUEST_ID, SignedRequest};
 
+use crate::answer::Executed;
 use crate::auth::{self, Caller, SignatureHeaders};
 use crate::failure::Failure;
 use crate::gateway::Shared;
@@ -28,6 +29,8 @@ pub(crate) struct Incoming {
     pub shared: Arc<Shared>,
     pub body: Bytes,
     pub received_at: Timestamp,
+    /// When all of it had come in.
+    pub read_at: Timestamp,
     pub peer: IpAddr,
     parts: Parts,
     standing: StandingSlot,
@@ -90,6 +93,7 @@ impl FromRequest<Arc<Shared>> for Incoming {
             shared: Arc::clone(shared),
             body,
             received_at,
+            read_at: shared.core.now(),
             peer: peer_of(&parts.extensions),
             standing: parts.extensions.get::<StandingSlot>().cloned().unwrap_or_default(),
             parts,
@@ -122,6 +126,22 @@ impl Incoming {
         match uri.path_and_query() {
             Some(target) if uri.authority().is_none() => Ok(target.as_str()),
             _ => Err(Failure::new(Refusal::PathInvalid).detail("the request target must be a path")),
+        }
+    }
+
+    /// Hands a command of the request over and waits for what comes of it.
+    pub async fn execute(&self, command: Command) -> Result<Executed, Failure> {
+        let finished = self.shared.execute(command, self.read_at).await;
+        self.was_applied(finished.applied_at);
+        finished.executed
+    }
+
+    /// Notes when the last command of the request had been applied, if it was.
+    pub fn was_applied(&self, applied_at: Option<Timestamp>) {
+        if let Some(connection) = self.parts.extensions.get::<Connection>()
+            && let Some(applied_at) = applied_at
+        {
+            connection.stamps.applied(applied_at);
         }
     }
 

@@ -28,6 +28,7 @@ pub mod rate_limits;
 mod rest;
 pub mod sealing;
 mod serve;
+pub mod stages;
 pub mod stamps;
 pub mod streams;
 pub mod view;

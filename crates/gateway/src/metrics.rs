@@ -1,6 +1,6 @@
 //! The gateway's counters. Handles are kept, so that counting costs a few nanoseconds.
 
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics::{Counter, Gauge, counter, gauge};
 use wire::json::Outcome;
 
 /// The gateway's counters.
@@ -25,8 +25,6 @@ pub(crate) struct GatewayMetrics {
     pub session_messages: Counter,
     /// WebSocket sessions that were let go because they took no output.
     pub slow_consumers: Counter,
-    /// From the first byte of a request that changes something to its answer, in seconds.
-    pub answer_seconds: Histogram,
 }
 
 impl GatewayMetrics {
@@ -44,7 +42,6 @@ impl GatewayMetrics {
             sessions: gauge!("meridian_gateway_sessions"),
             session_messages: counter!("meridian_gateway_session_messages_total"),
             slow_consumers: counter!("meridian_gateway_slow_consumers_total"),
-            answer_seconds: histogram!("meridian_gateway_answer_seconds"),
         }
     }
 

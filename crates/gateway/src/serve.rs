@@ -21,6 +21,7 @@ use wire::errors::Refusal;
 
 use crate::failure::Failure;
 use crate::gateway::{Gateway, Shared};
+use crate::stages::Stage;
 use crate::stamps::{Connection, ReadStamps, ReceivedAt, StampedStream};
 
 /// Bytes of a request's head, all headers together.
@@ -185,6 +186,10 @@ async fn answer(
         }
     };
     shared.metrics.request(response.status());
-    stamps.end();
+    if let Some(applied_at) = stamps.end() {
+        let now = shared.core.now();
+        shared.stages.record(Stage::Answer, now.since_ns(applied_at));
+        stamps.built(received_at, now);
+    }
     Ok(response)
 }

@@ -13,6 +13,7 @@ use tokio::time::Sleep;
 use types::Timestamp;
 
 use crate::handle::CoreHandle;
+use crate::stages::Stage;
 
 /// What a handler may know of the connection that a request came on. Travels in the request's extensions.
 #[derive(Clone, Debug)]
@@ -36,6 +37,12 @@ pub struct ReadStamps {
     last: AtomicU64,
     /// 1 while a request is being answered: what comes in then is its body, or is taken for the next request's.
     answering: AtomicU64,
+    /// When the request's command had been applied; 0 if it has none.
+    applied: AtomicU64,
+    /// When the answer to a command was written as text; 0 if none waits to be sent.
+    built: AtomicU64,
+    /// When the first byte of that answer's request was read.
+    built_received: AtomicU64,
 }
 
 impl ReadStamps {
@@ -62,9 +69,34 @@ impl ReadStamps {
         }
     }
 
-    /// The request was answered.
-    pub(crate) fn end(&self) {
+    /// The request's command had been applied then.
+    pub(crate) fn applied(&self, at: Timestamp) {
+        self.applied.store(at.0, Ordering::Relaxed);
+    }
+
+    /// The request was answered. When its command had been applied, if it was.
+    pub(crate) fn end(&self) -> Option<Timestamp> {
         self.answering.store(0, Ordering::Relaxed);
+        let applied_at = self.applied.swap(0, Ordering::Relaxed);
+        (applied_at != 0).then_some(Timestamp(applied_at))
+    }
+
+    /// The answer to a command was written as text, and goes to the connection next.
+    pub(crate) fn built(&self, received_at: Timestamp, now: Timestamp) {
+        self.built_received.store(received_at.0, Ordering::Relaxed);
+        self.built.store(now.0, Ordering::Relaxed);
+    }
+
+    /// Something was written: the answer, if one waited.
+    fn written(&self, core: &dyn CoreHandle) {
+        if self.built.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let built_at = Timestamp(self.built.swap(0, Ordering::Relaxed));
+        let received_at = Timestamp(self.built_received.load(Ordering::Relaxed));
+        let (now, stages) = (core.now(), core.stages());
+        stages.record(Stage::Write, now.since_ns(built_at));
+        stages.record(Stage::Total, now.since_ns(received_at));
     }
 }
 
@@ -93,6 +125,7 @@ impl<S> StampedStream<S> {
     fn watch_write<T>(&mut self, context: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {
             self.stalled = None;
+            self.stamps.written(&*self.core);
             return result;
         }
         let write_timeout = self.write_timeout;

@@ -8,16 +8,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use gateway::handle::CoreHandle;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::json;
 use wire::errors::{ErrorCode, Refusal};
 
 use crate::threads::Threads;
-
-/// Bounds of the histograms of durations, in seconds.
-const SECONDS: [f64; 14] = [
-    0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0,
-];
 
 /// What the operations port tells of.
 #[derive(Clone)]
@@ -36,10 +31,7 @@ pub struct Operations {
 pub fn metrics() -> &'static PrometheusHandle {
     static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
     HANDLE.get_or_init(|| {
-        let builder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
-            .expect("there are buckets");
-        let recorder = builder.build_recorder();
+        let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
         if metrics::set_global_recorder(recorder).is_err() {
             tracing::warn!("another part of the process records metrics; /metrics stays empty");
@@ -110,7 +102,8 @@ async fn active(State(operations): State<Operations>) -> Response {
 
 async fn render_metrics(State(operations): State<Operations>) -> Response {
     (operations.refresh)();
-    let text = metrics().render();
+    let mut text = metrics().render();
+    operations.core.stages().render(&mut text);
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
         text,
@@ -121,6 +114,7 @@ async fn render_metrics(State(operations): State<Operations>) -> Response {
 #[cfg(test)]
 mod tests {
     use gateway::handle::{CoreStatus, Pending, SubmitError};
+    use gateway::stages::Stages;
     use types::{Command, Epoch, GroupId, Incarnation, Sequence, Timestamp};
 
     use super::*;
@@ -147,6 +141,10 @@ mod tests {
 
         fn now(&self) -> Timestamp {
             Timestamp(0)
+        }
+
+        fn stages(&self) -> &Arc<Stages> {
+            unreachable!("health checks look at no stages")
         }
     }
 

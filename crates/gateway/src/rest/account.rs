@@ -33,7 +33,7 @@ pub(crate) async fn cancel_after(incoming: Incoming) -> Result<Json<json::Cancel
         .min(CANCEL_AFTER_NS_MAX + 1);
     let action = Action::CancelAfter(CancelAfter { after_ns });
     let command = intake::command(&caller, request_id, valid_until, incoming.received_at, action);
-    let executed = shared.execute(command).await?;
+    let executed = incoming.execute(command).await?;
     Ok(Json(shared.cancel_after_answer(&executed)))
 }
 

@@ -31,7 +31,7 @@ where
     let action = action(shared, body).await;
     let action = action.map_err(|failure| failure.request_id(request_id.as_str()))?;
     let command = intake::command(&caller, request_id, valid_until, incoming.received_at, action);
-    let executed = shared.execute(command).await?;
+    let executed = incoming.execute(command).await?;
     Ok(Json(tell(shared, &executed)))
 }
 
@@ -45,7 +45,7 @@ async fn execute_without_body(incoming: &Incoming, action: Action) -> Answer {
     let request_id = incoming.request_id()?;
     let caller = incoming.verify(Scopes::ADMIN).await?;
     let command = intake::command(&caller, request_id, valid_until, incoming.received_at, action);
-    let executed = shared.execute(command).await?;
+    let executed = incoming.execute(command).await?;
     Ok(Json(tell(shared, &executed)))
 }
 

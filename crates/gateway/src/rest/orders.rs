@@ -38,7 +38,7 @@ pub(crate) async fn place(incoming: Incoming) -> Result<Response, Failure> {
             .map_err(named)?;
         return Ok(Json(answer).into_response());
     }
-    let executed = shared.execute(command).await?;
+    let executed = incoming.execute(command).await?;
     let answer = shared.order_answer(&executed).await?;
     Ok((status_of_placed(&executed), Json(answer)).into_response())
 }
@@ -107,7 +107,7 @@ pub(crate) async fn cancel_all(incoming: Incoming) -> Result<Json<json::CancelAl
     };
     let action = Action::CancelAll(CancelAll { instrument });
     let command = intake::command(&caller, request_id, valid_until, incoming.received_at, action);
-    let executed = shared.execute(command).await?;
+    let executed = incoming.execute(command).await?;
     Ok(Json(shared.cancel_all_answer(&executed)))
 }
 
@@ -188,7 +188,7 @@ async fn replace_target(incoming: &Incoming, target: OrderTarget) -> Result<Json
     };
     let command = intake::replace(shared, &caller, target, &change, incoming.received_at).await;
     let command = command.map_err(|failure| failure.request_id(request_id.as_str()))?;
-    let executed = shared.execute(command).await?;
+    let executed = incoming.execute(command).await?;
     shared.order_answer(&executed).await.map(Json)
 }
 
@@ -226,7 +226,7 @@ async fn cancel_target(incoming: &Incoming, target: OrderTarget) -> Result<Json<
     let caller = incoming.verify(Scopes::TRADE).await?;
     let action = Action::Cancel(target);
     let command = intake::command(&caller, request_id, valid_until, incoming.received_at, action);
-    let executed = shared.execute(command).await?;
+    let executed = incoming.execute(command).await?;
     shared.order_answer(&executed).await.map(Json)
 }
 
@@ -239,7 +239,9 @@ pub(crate) async fn batch(incoming: Incoming) -> Result<Json<json::BatchAnswer>,
     let request: json::BatchRequest = incoming.json()?;
     batch::check(&request.items)?;
     let caller = incoming.verify_batch(request.items.len()).await?;
-    let batch = Batch::submit(&incoming.shared, &caller, &request.items, incoming.received_at).await;
-    let items = batch.finish(&incoming.shared).await;
+    let arrival = (incoming.received_at, incoming.read_at);
+    let batch = Batch::submit(&incoming.shared, &caller, &request.items, arrival).await;
+    let (items, applied_at) = batch.finish(&incoming.shared).await;
+    incoming.was_applied(applied_at);
     Ok(Json(json::BatchAnswer { items }))
 }

@@ -12,8 +12,8 @@ use wire::json::{self, BatchItem, CancelItem, NewOrder, Problem, ReplaceItem};
 use wire::signing;
 use wire::ws::{self, ClientMessage, ID_MAX, Login, Reply, Request, ServerMessage, Subscribe, Unsubscribe};
 
-use super::session::{Done, Session};
-use crate::answer::Executed;
+use super::session::{Built, Done, Session};
+use crate::answer::{Executed, Finished};
 use crate::auth::{self, Caller};
 use crate::batch::{self, Batch};
 use crate::failure::Failure;
@@ -21,6 +21,7 @@ use crate::gateway::Shared;
 use crate::incoming::parse_request_id;
 use crate::intake;
 use crate::rest::validate;
+use crate::stages::Stage;
 use crate::streams::{StreamName, to_text};
 use crate::view::PrivateStream;
 
@@ -46,6 +47,7 @@ impl Session {
     /// Handles one text message.
     pub(super) async fn on_text(&mut self, text: &str) {
         let received_at = self.received_at();
+        self.read_at = self.shared.core.now();
         if text.trim_ascii_start().starts_with('[') {
             return self.refuse_message("", "it is a list".to_owned());
         }
@@ -261,15 +263,16 @@ impl Session {
     /// Hands a command over; its reply comes when it is executed.
     fn answer(&mut self, id: u64, command: Command, kind: Kind) {
         let (request_id, received_at) = (command.request_id, command.received_at);
-        let pending = self.shared.submit(command);
+        let pending = self.shared.submit(command, self.read_at);
         let shared = Arc::clone(&self.shared);
-        self.start(async move {
-            let executed = shared.finish(request_id, received_at, pending).await;
+        self.start(received_at, async move {
+            let Finished { executed, applied_at } = shared.finish(request_id, pending).await;
             let reply = match executed {
                 Ok(executed) => reply_to(&shared, id, &executed, kind).await,
                 Err(failure) => Err(failure),
             };
-            reply_text(reply.unwrap_or_else(|failure| Reply::of_problem(id, failure.into_problem())))
+            let text = reply_text(reply.unwrap_or_else(|failure| Reply::of_problem(id, failure.into_problem())));
+            (text, applied_at)
         });
     }
 
@@ -277,23 +280,38 @@ impl Session {
     async fn on_batch(&mut self, id: u64, items: &[BatchItem], received_at: Timestamp) -> Result<(), Failure> {
         let caller = self.caller(Scopes::TRADE)?;
         batch::check(items)?;
-        let batch = Batch::submit(&self.shared, &caller, items, received_at).await;
+        let batch = Batch::submit(&self.shared, &caller, items, (received_at, self.read_at)).await;
         let shared = Arc::clone(&self.shared);
-        self.start(async move {
-            let items = batch.finish(&shared).await;
-            reply_text(Reply {
+        self.start(received_at, async move {
+            let (items, applied_at) = batch.finish(&shared).await;
+            let text = reply_text(Reply {
                 id,
                 status: 200,
                 batch: Some(json::BatchAnswer { items }),
                 ..Reply::default()
-            })
+            });
+            (text, applied_at)
         });
         Ok(())
     }
 
-    fn start(&mut self, reply: impl Future<Output = Utf8Bytes> + Send + 'static) {
+    /// Starts what ends as the reply to a request, and tells when the command behind it had been applied, if it was.
+    fn start(
+        &mut self,
+        received_at: Timestamp,
+        reply: impl Future<Output = (Utf8Bytes, Option<Timestamp>)> + Send + 'static,
+    ) {
         self.in_flight += 1;
-        let done: Pin<Box<dyn Future<Output = Done> + Send>> = Box::pin(async { Done::Reply(reply.await) });
+        let core = Arc::clone(&self.shared.core);
+        let done: Pin<Box<dyn Future<Output = Done> + Send>> = Box::pin(async move {
+            let (text, applied_at) = reply.await;
+            let built = applied_at.map(|applied_at| {
+                let built_at = core.now();
+                core.stages().record(Stage::Answer, built_at.since_ns(applied_at));
+                Built { received_at, built_at }
+            });
+            Done::Reply(text, built)
+        });
         self.work.push(done);
     }
 }

@@ -22,6 +22,7 @@ use super::{OUTPUT_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, STREAM_OUTPUT_BYTES_MAX, T
 use crate::auth::Caller;
 use crate::failure::Failure;
 use crate::gateway::Shared;
+use crate::stages::Stage;
 use crate::stamps::Connection;
 use crate::streams::to_text;
 
@@ -42,6 +43,8 @@ pub(super) struct Session {
     pub work: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
     /// How many requests are under way.
     pub in_flight: usize,
+    /// When the message that is being handled had come in.
+    pub read_at: Timestamp,
     last_heard: Instant,
     pinged: bool,
     /// Why the session ends, once it does.
@@ -51,11 +54,20 @@ pub(super) struct Session {
 /// Something that was under way is done.
 pub(super) enum Done {
     /// A request has its reply.
-    Reply(Utf8Bytes),
+    Reply(Utf8Bytes, Option<Built>),
     /// A stream is open, or is not.
     Opened(Box<Opened>),
     /// A part of the event log was read.
     Read(ReadDone),
+}
+
+/// The answer to a command that was executed is written as text.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Built {
+    /// When the bytes of the command came in.
+    pub received_at: Timestamp,
+    /// When the text was there.
+    pub built_at: Timestamp,
 }
 
 /// Why a session ends.
@@ -74,6 +86,8 @@ pub(super) enum Ending {
 pub(super) struct Output {
     messages: VecDeque<Message>,
     bytes: usize,
+    /// Of the answers to commands, for those that have not left yet.
+    built: Vec<Built>,
     /// True while something that was handed to the socket may not have left.
     unflushed: bool,
     /// When the socket last took something.
@@ -85,6 +99,7 @@ impl Output {
         Self {
             messages: VecDeque::new(),
             bytes: 0,
+            built: Vec::new(),
             unflushed: false,
             progress: Instant::now(),
         }
@@ -141,6 +156,7 @@ impl Session {
             output: Output::new(),
             work: FuturesUnordered::new(),
             in_flight: 0,
+            read_at: Timestamp(0),
             last_heard: Instant::now(),
             pinged: false,
             ending: None,
@@ -199,7 +215,7 @@ impl Session {
     async fn on_socket(&mut self, event: Socket) {
         let message = match event {
             Socket::Frame(message) => message,
-            Socket::Written => return,
+            Socket::Written => return self.count_written(),
             Socket::TooLarge => return self.refuse(Refusal::BodyTooLarge, close_code::SIZE),
             Socket::Gone => return self.ending = Some(Ending::Gone),
         };
@@ -216,11 +232,24 @@ impl Session {
         }
     }
 
+    /// Counts the answers that have left.
+    fn count_written(&mut self) {
+        if self.output.built.is_empty() {
+            return;
+        }
+        let (now, stages) = (self.shared.core.now(), &self.shared.stages);
+        for built in self.output.built.drain(..) {
+            stages.record(Stage::Write, now.since_ns(built.built_at));
+            stages.record(Stage::Total, now.since_ns(built.received_at));
+        }
+    }
+
     fn on_done(&mut self, done: Done) {
         match done {
-            Done::Reply(text) => {
+            Done::Reply(text, built) => {
                 self.in_flight -= 1;
                 self.output.push(text);
+                self.output.built.extend(built);
             }
             Done::Opened(opened) => {
                 self.in_flight -= 1;

@@ -8,6 +8,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use gateway::handle::{Applied, CoreHandle, CoreStatus, Pending, SubmitError};
 use gateway::rate_limits::{BucketConfig, RateLimitsConfig};
 use gateway::sealing::SealingKey;
+use gateway::stages::Stages;
 use gateway::{Gateway, GatewayConfig};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -26,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct LiveCore {
     /// The exchange.
     pub world: Mutex<World>,
+    stages: Arc<Stages>,
     gateway: OnceLock<Gateway>,
 }
 
@@ -53,7 +55,15 @@ impl CoreHandle for LiveCore {
         let (sender, pending) = oneshot::channel();
         let mut world = self.world.lock().unwrap();
         let batch = self.execute(&mut world, &[command]);
-        assert!(sender.send(Ok(Applied { batch, index: 0 })).is_ok());
+        assert!(
+            sender
+                .send(Ok(Applied {
+                    applied_at: batch.header.sequenced_at,
+                    batch,
+                    index: 0,
+                }))
+                .is_ok()
+        );
         Ok(pending)
     }
 
@@ -72,6 +82,10 @@ impl CoreHandle for LiveCore {
 
     fn now(&self) -> Timestamp {
         self.world.lock().unwrap().now()
+    }
+
+    fn stages(&self) -> &Arc<Stages> {
+        &self.stages
     }
 }
 
@@ -123,6 +137,7 @@ impl Live {
         }
         let core = Arc::new(LiveCore {
             world: Mutex::new(world),
+            stages: Arc::default(),
             gateway: OnceLock::new(),
         });
         let gateway = Gateway::new(config, core.clone(), log, view, sealing());

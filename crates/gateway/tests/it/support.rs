@@ -9,6 +9,7 @@ use axum::body::Body;
 use engine::Exchange;
 use gateway::handle::{Applied, CoreHandle, CoreStatus, History, HistoryError, NotAccepting, Pending, SubmitError};
 use gateway::sealing::SealingKey;
+use gateway::stages::Stages;
 use gateway::view::{View, ViewLimits};
 use gateway::{Gateway, GatewayConfig};
 use http::{HeaderMap, Request, StatusCode};
@@ -49,6 +50,7 @@ pub struct TestCore {
     pub withhold: AtomicBool,
     /// How often the clock was asked: reads of a connection ask it.
     pub stamped_reads: AtomicU64,
+    stages: Arc<Stages>,
     gateway: OnceLock<Gateway>,
 }
 
@@ -100,7 +102,11 @@ impl TestCore {
         {
             gateway.publish(&batch).unwrap();
         }
-        Applied { batch, index: 0 }
+        Applied {
+            applied_at: batch.header.sequenced_at,
+            batch,
+            index: 0,
+        }
     }
 }
 
@@ -133,6 +139,10 @@ impl CoreHandle for TestCore {
     fn now(&self) -> Timestamp {
         self.stamped_reads.fetch_add(1, Ordering::SeqCst);
         Timestamp(self.now.load(Ordering::SeqCst))
+    }
+
+    fn stages(&self) -> &Arc<Stages> {
+        &self.stages
     }
 }
 

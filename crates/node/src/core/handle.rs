@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use gateway::handle::{Answer, CoreHandle, CoreStatus, NotAccepting, Pending, SubmitError};
+use gateway::stages::Stages;
 use replica::{Replica, Settings};
 use tokio::sync::oneshot;
 use types::limits::{CANCELS_QUEUED_EXTRA, COMMANDS_QUEUED_MAX};
@@ -25,7 +26,19 @@ const WAKES_MAX: usize = 16;
 const ELECTION_TICKS: usize = 10;
 
 /// Who waits for an answer.
-pub(super) type Waiter = oneshot::Sender<Answer>;
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) sender: oneshot::Sender<Answer>,
+    /// When the command was queued.
+    pub(super) submitted_at: Timestamp,
+}
+
+impl Waiter {
+    /// Tells who waits. A session that is gone does not need its answer.
+    pub(super) fn answer(self, answer: Answer) {
+        let _ = self.sender.send(answer);
+    }
+}
 
 /// What is queued for the core.
 #[expect(
@@ -50,6 +63,7 @@ pub(super) struct Shared {
     pub(super) queued: AtomicUsize,
     pub(super) last_applied: AtomicU64,
     pub(super) figures: Figures,
+    pub(super) stages: Arc<Stages>,
     pub(super) clock: Clock,
 }
 
@@ -148,6 +162,7 @@ impl Core {
             queued: AtomicUsize::new(0),
             last_applied: AtomicU64::new(applied.sequence.0),
             figures: Figures::default(),
+            stages: Arc::default(),
             clock: Clock::default(),
         });
         let (queue, received) = bounded(COMMANDS_QUEUED_MAX + CANCELS_QUEUED_EXTRA + WAKES_MAX);
@@ -268,8 +283,12 @@ impl CoreHandle for Core {
             return Err(busy);
         }
         let (sender, pending) = oneshot::channel();
+        let waiter = Waiter {
+            sender,
+            submitted_at: self.shared.clock.now(),
+        };
         self.queue
-            .try_send(Message::Command(command, sender))
+            .try_send(Message::Command(command, waiter))
             .map_err(|error| {
                 self.shared.queued.fetch_sub(1, Ordering::AcqRel);
                 match error {
@@ -297,5 +316,9 @@ impl CoreHandle for Core {
 
     fn now(&self) -> Timestamp {
         self.shared.clock.now()
+    }
+
+    fn stages(&self) -> &Arc<Stages> {
+        &self.shared.stages
     }
 }

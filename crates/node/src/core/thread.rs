@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError};
 use gateway::handle::{Applied, NotAccepting, SubmitError};
-use metrics::{Histogram, histogram};
+use gateway::stages::Stage;
 use replica::{Input, Now, Output, Refusal, Replica};
 use types::limits::BATCH_COMMANDS_MAX;
-use types::{AppliedBatch, Command, Event, StateMachine};
+use types::{AppliedBatch, Command, Event, StateMachine, Timestamp};
 
 use super::CoreEnd;
 use super::handle::{Message, RETRY_AFTER_MS, Shared, Waiter};
@@ -41,8 +41,8 @@ pub(super) struct CoreThread<M: StateMachine> {
     next_tick: Instant,
     ticks: u32,
     accepting: Result<(), NotAccepting>,
-    sync_seconds: Histogram,
-    batch_commands: Histogram,
+    /// When the commands of the last batch were taken out of the queue, and how many they were.
+    taken: (Timestamp, usize),
     observe: Observe<M>,
 }
 
@@ -70,8 +70,7 @@ where
             next_tick: Instant::now() + TICK,
             ticks: 0,
             accepting: Err(NotAccepting::Starting),
-            sync_seconds: histogram!("meridian_journal_sync_seconds"),
-            batch_commands: histogram!("meridian_batch_commands"),
+            taken: (Timestamp(0), 0),
             observe,
         }
     }
@@ -113,7 +112,6 @@ where
                 self.gather(&mut commands);
             }
             if !commands.is_empty() {
-                self.batch_commands.record(count(commands.len()));
                 self.step(Input::Commands(std::mem::take(&mut commands)))?;
             } else if self.is_stopping() && self.queue.is_empty() {
                 return self.step(Input::Drain);
@@ -161,8 +159,7 @@ where
     fn refuse(&self, message: Message, why: NotAccepting) {
         if let Message::Command(_, waiter) = message {
             self.shared.queued.fetch_sub(1, Ordering::AcqRel);
-            // A session that is gone does not need its answer.
-            let _ = waiter.send(Err(SubmitError::NotAccepting(why)));
+            waiter.answer(Err(SubmitError::NotAccepting(why)));
         }
     }
 
@@ -193,6 +190,13 @@ where
             }
         }
         self.shared.queued.fetch_sub(commands.len(), Ordering::AcqRel);
+        let taken_at = self.shared.clock.now();
+        let stages = &self.shared.stages;
+        for (_, waiter) in commands.iter() {
+            stages.record(Stage::Queue, taken_at.since_ns(waiter.submitted_at));
+        }
+        stages.record_batch(commands.len());
+        self.taken = (taken_at, commands.len());
     }
 
     fn wait(&self) -> Option<Message> {
@@ -265,8 +269,7 @@ where
                 Output::Refused { waiters, why } => {
                     tracing::warn!(commands = waiters.len(), %why, "queued commands were not sequenced");
                     for waiter in waiters {
-                        // A session that is gone does not need its answer.
-                        let _ = waiter.send(Err(submit_error(why)));
+                        waiter.answer(Err(submit_error(why)));
                     }
                 }
                 // With the sender gone, the outcome is unknown to whoever waits.
@@ -287,20 +290,43 @@ where
         let Some(ticket) = ticket else {
             return Ok(None);
         };
-        let started = Instant::now();
-        self.journal.sync()?;
-        self.sync_seconds.record(started.elapsed().as_secs_f64());
+        self.sync()?;
         Ok(Some(Input::Persisted(ticket)))
+    }
+
+    /// Makes durable what was appended: a batch, unless nothing was taken out of the queue for it.
+    fn sync(&mut self) -> Result<(), CoreEnd> {
+        let (clock, stages) = (&self.shared.clock, &self.shared.stages);
+        let written_at = clock.now();
+        self.journal.sync()?;
+        let sync_ns = clock.now().since_ns(written_at);
+        stages.record_sync(sync_ns);
+        let (taken_at, commands) = std::mem::take(&mut self.taken);
+        if commands > 0 {
+            stages.record_many(Stage::Batch, written_at.since_ns(taken_at), commands as u64);
+            stages.record_many(Stage::Fsync, sync_ns, commands as u64);
+        }
+        Ok(())
     }
 
     /// Answers, and hands the batch to the publisher if that has room.
     fn applied(&mut self, batch: Arc<AppliedBatch>, waiters: Vec<Waiter>) {
+        let applied_at = self.shared.clock.now();
+        if let Some(committed_at) = batch.committed_at {
+            let apply_ns = applied_at.since_ns(committed_at);
+            self.shared
+                .stages
+                .record_many(Stage::Apply, apply_ns, waiters.len() as u64);
+        }
         let last = batch.header.last_sequence();
         self.shared.last_applied.store(last.0, Ordering::Release);
         for (index, waiter) in waiters.into_iter().enumerate() {
             let batch = Arc::clone(&batch);
-            // A session that is gone does not need its answer.
-            let _ = waiter.send(Ok(Applied { batch, index }));
+            waiter.answer(Ok(Applied {
+                batch,
+                index,
+                applied_at,
+            }));
         }
         let figures = &self.shared.figures;
         figures.batches.fetch_add(1, Ordering::Relaxed);
@@ -329,9 +355,4 @@ fn submit_error(refusal: Refusal) -> SubmitError {
             retry_after_ms: RETRY_AFTER_MS,
         },
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a batch has few enough commands")]
-fn count(commands: usize) -> f64 {
-    commands as f64
 }

@@ -64,6 +64,32 @@ fn send(node: &RunningNode, method: &str, target: &str, headers: &Output, body: 
 }
 
 #[test]
+fn each_command_is_counted_once_in_each_stage() {
+    let node = RunningNode::start();
+    let counts = || {
+        let metrics = node.metrics();
+        let counts = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix("meridian_stage_seconds_count{stage="));
+        counts.map(str::to_owned).collect::<Vec<_>>()
+    };
+    for (index, asset) in ["USD", "BTC"].into_iter().enumerate() {
+        json(&node.ask(&["admin", "asset", "create", asset, "2", "--json"]));
+        let stages = [
+            "read", "verify", "queue", "batch", "fsync", "apply", "answer", "write", "total",
+        ];
+        let expected: Vec<_> = stages
+            .iter()
+            .map(|stage| format!("\"{stage}\"}} {}", index + 1))
+            .collect();
+        // Who has an answer may ask before the node has counted that it was sent.
+        while counts() != expected {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
 fn a_first_day_from_the_first_asset_to_a_fill() {
     let node = RunningNode::start();
     open_instrument(&node);

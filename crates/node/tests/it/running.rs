@@ -1,6 +1,7 @@
 //! The program as a running node, and its own commands as clients of it.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
@@ -12,6 +13,8 @@ pub struct RunningNode {
     pub public: String,
     /// Where operators connect.
     pub admin: String,
+    /// Where metrics are.
+    operations: String,
     /// The first admin key and its secret.
     key: String,
     secret: String,
@@ -63,11 +66,23 @@ impl RunningNode {
         Self {
             public: address("public="),
             admin: address("admin="),
+            operations: address("operations="),
             key: word_after("key "),
             secret: word_after("secret "),
             process,
             folder,
         }
+    }
+
+    /// The node's metrics.
+    pub fn metrics(&self) -> String {
+        let address = self.operations.strip_prefix("http://").unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        let request = "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     /// One of the program's commands, as the operator.
