@@ -3,7 +3,9 @@
 mod answer;
 mod clock;
 mod engine;
+mod pictures;
 mod random;
+mod report;
 pub mod results;
 
 use clap::Subcommand;
@@ -15,6 +17,8 @@ pub enum BenchCommand {
     Answer(answer::AnswerArguments),
     /// How many commands a second the engine takes, on one thread.
     Engine(engine::EngineArguments),
+    /// Write performance.md and its pictures again from the results of a run, without measuring.
+    Render(report::RenderArguments),
 }
 
 impl BenchCommand {
@@ -26,6 +30,7 @@ impl BenchCommand {
         match self {
             Self::Answer(arguments) => answer::run(arguments),
             Self::Engine(arguments) => engine::run(arguments),
+            Self::Render(arguments) => report::run(arguments),
         }
     }
 }

@@ -7,6 +7,9 @@ use super::{Floors, Percentiles, StageTimes};
 /// A rate is sustainable while the 99th percentile from the intended time stays below this: 5 ms.
 pub const KNEE_P99_NS: u64 = 5_000_000;
 
+/// A rate isn't kept up with once the median request waits for this share of the whole step: its queue only grows.
+const BEHIND_SHARE_MAX: f64 = 0.02;
+
 /// Who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -134,6 +137,13 @@ impl Step {
         self.is_whole() && self.latency.p99_ns < KNEE_P99_NS
     }
 
+    /// Whether answers kept up with the schedule: nothing turned away, and at the end no queue behind it that had grown for
+    /// most of the step.
+    pub fn is_kept_up(&self) -> bool {
+        let allowed_ns = self.seconds * 1e9 * BEHIND_SHARE_MAX;
+        self.is_whole() && (self.latency.p50_ns as f64) < allowed_ns
+    }
+
     /// Requests that were executed or rejected by a rule, a second: each took its way through journal and exchange.
     pub fn answered_per_second(&self) -> f64 {
         (self.executed + self.rejected) as f64 / self.seconds.max(f64::MIN_POSITIVE)
@@ -147,16 +157,19 @@ impl Series {
         sustained.max_by(|a, b| a.offered_per_second.total_cmp(&b.offered_per_second))
     }
 
-    /// The step at which most was answered, sustained or not.
-    pub fn most_answered(&self) -> Option<&Step> {
-        let steps = self.steps.iter();
-        steps.max_by(|a, b| a.answered_per_second().total_cmp(&b.answered_per_second()))
+    /// The step of the highest rate that was kept up with at all, whatever its latency.
+    pub fn maximum(&self) -> Option<&Step> {
+        let kept_up = self.steps.iter().filter(|step| step.is_kept_up());
+        kept_up.max_by(|a, b| a.offered_per_second.total_cmp(&b.offered_per_second))
     }
 
-    /// The step whose rate is closest to this one, by ratio.
-    pub fn step_near(&self, offered_per_second: f64) -> Option<&Step> {
-        let distance = |step: &Step| (step.offered_per_second / offered_per_second).ln().abs();
-        self.steps.iter().min_by(|a, b| distance(a).total_cmp(&distance(b)))
+    /// The step of the lowest rate that asks for at least so much: one that asks for less would flatter a comparison.
+    pub fn step_of_at_least(&self, offered_per_second: f64) -> Option<&Step> {
+        let asked = self
+            .steps
+            .iter()
+            .filter(|step| step.offered_per_second >= offered_per_second * 0.999);
+        asked.min_by(|a, b| a.offered_per_second.total_cmp(&b.offered_per_second))
     }
 }
 
