@@ -23,7 +23,14 @@ pub fn measure<T>(call: impl FnOnce() -> T) -> (T, Taken) {
     (result, Taken { wall, processor })
 }
 
-fn processor_time() -> Duration {
+/// Nanoseconds of a clock that never jumps, from a moment that only this machine knows.
+pub fn now_ns() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+}
+
+/// Processor time of this thread.
+pub fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }

@@ -3,7 +3,9 @@
 mod answer;
 mod clock;
 mod engine;
+mod load;
 mod pictures;
+mod protocol;
 mod random;
 mod report;
 pub mod results;
@@ -15,6 +17,8 @@ use clap::Subcommand;
 pub enum BenchCommand {
     /// What one answer costs at light load, against the floor.
     Answer(answer::AnswerArguments),
+    /// Latency at rising load, and the load that can be held.
+    Load(load::LoadArguments),
     /// How many commands a second the engine takes, on one thread.
     Engine(engine::EngineArguments),
     /// Write performance.md and its pictures again from the results of a run, without measuring.
@@ -29,6 +33,7 @@ impl BenchCommand {
     pub fn run(&self) -> anyhow::Result<()> {
         match self {
             Self::Answer(arguments) => answer::run(arguments),
+            Self::Load(arguments) => load::run(arguments),
             Self::Engine(arguments) => engine::run(arguments),
             Self::Render(arguments) => report::run(arguments),
         }
