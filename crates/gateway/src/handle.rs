@@ -8,20 +8,29 @@
 //!        └── whole batches of the past ── History <── event log on disk
 //! ```
 //!
-//! Nothing here waits for a disk or a lock that the core holds: `submit` either takes a command at once or says why not.
+//! Nothing here waits for a disk or a lock that the core holds: a command is either taken at once, or it is said why not.
 
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
 use types::{AppliedBatch, Command, Epoch, Event, GroupId, Incarnation, Position, Sequence, Timestamp};
 
 use crate::stages::Stages;
+pub use crate::waiting::Pending;
+use crate::waiting::Waiter;
 
 /// The core, as the gateway sees it.
 pub trait CoreHandle: Send + Sync + 'static {
-    /// Hands a command over. Never blocks. Cancels have room of their own in the queue.
-    fn submit(&self, command: Command) -> Result<Pending, SubmitError>;
+    /// Hands a command over, and who waits for its answer; an error is the answer itself. Cancels have room of their own
+    /// in the queue.
+    fn hand_over(&self, command: Command, waiter: Waiter) -> Result<(), SubmitError>;
+
+    /// Hands a command over whose answer is waited for alone.
+    fn submit(&self, command: Command) -> Result<Pending, SubmitError> {
+        let (waiter, pending) = Waiter::one(self.now());
+        self.hand_over(command, waiter)?;
+        Ok(pending)
+    }
 
     /// How the core is doing. A few atomic loads.
     fn status(&self) -> CoreStatus;
@@ -32,9 +41,6 @@ pub trait CoreHandle: Send + Sync + 'static {
     /// Where the time that commands spend is counted, by the core and by the gateway.
     fn stages(&self) -> &Arc<Stages>;
 }
-
-/// The answer that is under way. Dropped by the core without one: the outcome is unknown.
-pub type Pending = oneshot::Receiver<Answer>;
 
 /// What became of a command that was queued: an error says that it was not sequenced and never will be.
 pub type Answer = Result<Applied, SubmitError>;

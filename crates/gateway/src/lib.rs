@@ -32,6 +32,7 @@ pub mod stages;
 pub mod stamps;
 pub mod streams;
 pub mod view;
+pub mod waiting;
 mod ws;
 
 pub use config::GatewayConfig;

@@ -113,8 +113,9 @@ async fn render_metrics(State(operations): State<Operations>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use gateway::handle::{CoreStatus, Pending, SubmitError};
+    use gateway::handle::{CoreStatus, SubmitError};
     use gateway::stages::Stages;
+    use gateway::waiting::Waiter;
     use types::{Command, Epoch, GroupId, Incarnation, Sequence, Timestamp};
 
     use super::*;
@@ -123,7 +124,7 @@ mod tests {
     struct Accepting;
 
     impl CoreHandle for Accepting {
-        fn submit(&self, _: Command) -> Result<Pending, SubmitError> {
+        fn hand_over(&self, _: Command, _: Waiter) -> Result<(), SubmitError> {
             unreachable!("health checks submit nothing")
         }
 

@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use gateway::handle::{Applied, CoreHandle, CoreStatus, Pending, SubmitError};
+use gateway::handle::{Applied, CoreHandle, CoreStatus, SubmitError};
 use gateway::rate_limits::{BucketConfig, RateLimitsConfig};
 use gateway::sealing::SealingKey;
 use gateway::stages::Stages;
+use gateway::waiting::{Bells, Waiter};
 use gateway::{Gateway, GatewayConfig};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 use types::*;
@@ -51,20 +52,18 @@ impl LiveCore {
 }
 
 impl CoreHandle for LiveCore {
-    fn submit(&self, command: Command) -> Result<Pending, SubmitError> {
-        let (sender, pending) = oneshot::channel();
+    fn hand_over(&self, command: Command, waiter: Waiter) -> Result<(), SubmitError> {
         let mut world = self.world.lock().unwrap();
         let batch = self.execute(&mut world, &[command]);
-        assert!(
-            sender
-                .send(Ok(Applied {
-                    applied_at: batch.header.sequenced_at,
-                    batch,
-                    index: 0,
-                }))
-                .is_ok()
-        );
-        Ok(pending)
+        let applied = Applied {
+            applied_at: batch.header.sequenced_at,
+            batch,
+            index: 0,
+        };
+        let mut bells = Bells::default();
+        waiter.tell(Ok(applied), &mut bells);
+        bells.ring();
+        Ok(())
     }
 
     fn status(&self) -> CoreStatus {

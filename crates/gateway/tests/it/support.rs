@@ -7,15 +7,15 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use axum::Router;
 use axum::body::Body;
 use engine::Exchange;
-use gateway::handle::{Applied, CoreHandle, CoreStatus, History, HistoryError, NotAccepting, Pending, SubmitError};
+use gateway::handle::{Applied, CoreHandle, CoreStatus, History, HistoryError, NotAccepting, SubmitError};
 use gateway::sealing::SealingKey;
 use gateway::stages::Stages;
 use gateway::view::{View, ViewLimits};
+use gateway::waiting::{Bells, Waiter};
 use gateway::{Gateway, GatewayConfig};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 use tower::ServiceExt as _;
 use types::{
     AccountId, Action, AppliedBatch, AppliedCommand, BatchHeader, ClusterId, Command, Epoch, GroupId, Incarnation,
@@ -111,17 +111,27 @@ impl TestCore {
 }
 
 impl CoreHandle for TestCore {
-    fn submit(&self, command: Command) -> Result<Pending, SubmitError> {
-        let (sender, receiver) = oneshot::channel();
+    fn hand_over(&self, command: Command, waiter: Waiter) -> Result<(), SubmitError> {
         let mode = *self.mode.lock().unwrap();
-        match mode {
-            Mode::Execute => drop(sender.send(Ok(self.execute(&command)))),
-            Mode::Mute => drop(self.execute(&command)),
-            Mode::Busy => return Err(SubmitError::Busy { retry_after_ms: 20 }),
-            Mode::RefuseLater(reason) => drop(sender.send(Err(SubmitError::NotAccepting(reason)))),
-            Mode::Refuse(reason) => return Err(SubmitError::NotAccepting(reason)),
-        }
-        Ok(receiver)
+        let answer = match mode {
+            Mode::Execute => Ok(self.execute(&command)),
+            Mode::Mute => {
+                self.execute(&command);
+                return Ok(());
+            }
+            Mode::RefuseLater(reason) => Err(SubmitError::NotAccepting(reason)),
+            Mode::Busy | Mode::Refuse(_) => {
+                waiter.dismiss();
+                return Err(match mode {
+                    Mode::Refuse(reason) => SubmitError::NotAccepting(reason),
+                    _ => SubmitError::Busy { retry_after_ms: 20 },
+                });
+            }
+        };
+        let mut bells = Bells::default();
+        waiter.tell(answer, &mut bells);
+        bells.ring();
+        Ok(())
     }
 
     fn status(&self) -> CoreStatus {

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
-use gateway::handle::{Answer, CoreHandle, CoreStatus, NotAccepting, Pending, SubmitError};
+use gateway::handle::{CoreHandle, CoreStatus, NotAccepting, SubmitError};
 use gateway::stages::Stages;
+use gateway::waiting::Waiter;
 use replica::{Replica, Settings};
-use tokio::sync::oneshot;
 use types::limits::{CANCELS_QUEUED_EXTRA, COMMANDS_QUEUED_MAX};
 use types::{Action, Command, Epoch, Event, GroupId, Incarnation, Sequence, StateMachine, Timestamp};
 
@@ -19,26 +19,15 @@ use crate::journal::{JournalHandle, SyncFigures};
 use crate::publisher::PublishSender;
 
 /// When a full queue is worth another try.
-pub(super) const RETRY_AFTER_MS: u64 = 20;
+const RETRY_AFTER_MS: u64 = 20;
+/// What is said of a full queue.
+pub(super) const BUSY: SubmitError = SubmitError::Busy {
+    retry_after_ms: RETRY_AFTER_MS,
+};
 /// Wake-ups that may be queued beside commands.
 const WAKES_MAX: usize = 16;
 /// Ticks of a tenth of a second without a leader until a node stands for election.
 const ELECTION_TICKS: usize = 10;
-
-/// Who waits for an answer.
-#[derive(Debug)]
-pub(super) struct Waiter {
-    pub(super) sender: oneshot::Sender<Answer>,
-    /// When the command was queued.
-    pub(super) submitted_at: Timestamp,
-}
-
-impl Waiter {
-    /// Tells who waits. A session that is gone does not need its answer.
-    pub(super) fn answer(self, answer: Answer) {
-        let _ = self.sender.send(answer);
-    }
-}
 
 /// What is queued for the core.
 #[expect(
@@ -267,39 +256,39 @@ fn lowers_risk(action: &Action) -> bool {
     }
 }
 
-impl CoreHandle for Core {
-    fn submit(&self, command: Command) -> Result<Pending, SubmitError> {
+impl Core {
+    /// Counts a command into the queue, if it has room for one of its kind.
+    fn admit(&self, action: &Action) -> Result<(), SubmitError> {
         self.shared.accepting().map_err(SubmitError::NotAccepting)?;
-        let extra = if lowers_risk(&command.action) {
-            CANCELS_QUEUED_EXTRA
-        } else {
-            0
-        };
-        let busy = SubmitError::Busy {
-            retry_after_ms: RETRY_AFTER_MS,
-        };
+        let extra = if lowers_risk(action) { CANCELS_QUEUED_EXTRA } else { 0 };
         if self.shared.queued.fetch_add(1, Ordering::AcqRel) >= COMMANDS_QUEUED_MAX + extra {
             self.shared.queued.fetch_sub(1, Ordering::AcqRel);
-            return Err(busy);
+            return Err(BUSY);
         }
-        let (sender, pending) = oneshot::channel();
-        let waiter = Waiter {
-            sender,
-            submitted_at: self.shared.clock.now(),
-        };
-        self.queue
-            .try_send(Message::Command(command, waiter))
-            .map_err(|error| {
-                self.shared.queued.fetch_sub(1, Ordering::AcqRel);
-                match error {
-                    TrySendError::Full(_) => busy,
-                    TrySendError::Disconnected(_) => {
-                        let why = self.shared.accepting().err().unwrap_or(NotAccepting::Stopping);
-                        SubmitError::NotAccepting(why)
-                    }
+        Ok(())
+    }
+}
+
+impl CoreHandle for Core {
+    fn hand_over(&self, command: Command, waiter: Waiter) -> Result<(), SubmitError> {
+        if let Err(why) = self.admit(&command.action) {
+            waiter.dismiss();
+            return Err(why);
+        }
+        self.queue.try_send(Message::Command(command, waiter)).map_err(|error| {
+            self.shared.queued.fetch_sub(1, Ordering::AcqRel);
+            let (message, why) = match error {
+                TrySendError::Full(message) => (message, BUSY),
+                TrySendError::Disconnected(message) => {
+                    let why = self.shared.accepting().err().unwrap_or(NotAccepting::Stopping);
+                    (message, SubmitError::NotAccepting(why))
                 }
-            })?;
-        Ok(pending)
+            };
+            if let Message::Command(_, waiter) = message {
+                waiter.dismiss();
+            }
+            why
+        })
     }
 
     fn status(&self) -> CoreStatus {

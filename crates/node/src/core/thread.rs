@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, TryRecvError};
 use gateway::handle::{Applied, NotAccepting, SubmitError};
 use gateway::stages::Stage;
+use gateway::waiting::{Bells, Waiter};
 use replica::{Input, Now, Output, Refusal, Replica};
 use types::limits::BATCH_COMMANDS_MAX;
 use types::{AppliedBatch, Command, Event, StateMachine, Timestamp};
 
 use super::CoreEnd;
-use super::handle::{Message, RETRY_AFTER_MS, Shared, Waiter};
+use super::handle::{BUSY, Message, Shared};
 use crate::journal::{Journal, Room};
 use crate::publisher::PublishSender;
 
@@ -38,6 +39,7 @@ pub(super) struct CoreThread<M: StateMachine> {
     shared: Arc<Shared>,
     spin: Duration,
     outputs: Outputs,
+    bells: Bells,
     next_tick: Instant,
     ticks: u32,
     accepting: Result<(), NotAccepting>,
@@ -67,6 +69,7 @@ where
             shared,
             spin,
             outputs: Vec::new(),
+            bells: Bells::default(),
             next_tick: Instant::now() + TICK,
             ticks: 0,
             accepting: Err(NotAccepting::Starting),
@@ -150,16 +153,17 @@ where
         true
     }
 
-    fn refuse_queued(&self, why: NotAccepting) {
+    fn refuse_queued(&mut self, why: NotAccepting) {
         while let Ok(message) = self.queue.try_recv() {
             self.refuse(message, why);
         }
     }
 
-    fn refuse(&self, message: Message, why: NotAccepting) {
+    fn refuse(&mut self, message: Message, why: NotAccepting) {
         if let Message::Command(_, waiter) = message {
             self.shared.queued.fetch_sub(1, Ordering::AcqRel);
-            waiter.answer(Err(SubmitError::NotAccepting(why)));
+            waiter.tell(Err(SubmitError::NotAccepting(why)), &mut self.bells);
+            self.bells.ring();
         }
     }
 
@@ -193,7 +197,7 @@ where
         let taken_at = self.shared.clock.now();
         let stages = &self.shared.stages;
         for (_, waiter) in commands.iter() {
-            stages.record(Stage::Queue, taken_at.since_ns(waiter.submitted_at));
+            stages.record(Stage::Queue, taken_at.since_ns(waiter.submitted_at()));
         }
         stages.record_batch(commands.len());
         self.taken = (taken_at, commands.len());
@@ -269,8 +273,9 @@ where
                 Output::Refused { waiters, why } => {
                     tracing::warn!(commands = waiters.len(), %why, "queued commands were not sequenced");
                     for waiter in waiters {
-                        waiter.answer(Err(submit_error(why)));
+                        waiter.tell(Err(submit_error(why)), &mut self.bells);
                     }
+                    self.bells.ring();
                 }
                 // With the sender gone, the outcome is unknown to whoever waits.
                 Output::Unknown { waiters } => {
@@ -322,12 +327,14 @@ where
         self.shared.last_applied.store(last.0, Ordering::Release);
         for (index, waiter) in waiters.into_iter().enumerate() {
             let batch = Arc::clone(&batch);
-            waiter.answer(Ok(Applied {
+            let applied = Applied {
                 batch,
                 index,
                 applied_at,
-            }));
+            };
+            waiter.tell(Ok(applied), &mut self.bells);
         }
+        self.bells.ring();
         let figures = &self.shared.figures;
         figures.batches.fetch_add(1, Ordering::Relaxed);
         figures
@@ -351,8 +358,6 @@ fn submit_error(refusal: Refusal) -> SubmitError {
         Refusal::NotLeader => SubmitError::NotAccepting(NotAccepting::NotLeader),
         Refusal::Stopping => SubmitError::NotAccepting(NotAccepting::Stopping),
         Refusal::TooLarge => SubmitError::TooLarge,
-        Refusal::Busy => SubmitError::Busy {
-            retry_after_ms: RETRY_AFTER_MS,
-        },
+        Refusal::Busy => BUSY,
     }
 }
