@@ -21,6 +21,7 @@ mod rest;
 mod retry;
 mod session;
 mod signing;
+mod tls;
 mod ws;
 
 pub use backoff::Backoff;

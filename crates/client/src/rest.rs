@@ -5,9 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::ClientConfig;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
@@ -22,16 +24,19 @@ use crate::error::ClientError;
 use crate::random::Random;
 use crate::retry::{Attempts, Next, RetryPolicy};
 use crate::signing::{RequestParts, SignedAt};
+use crate::tls::Trust;
 
 /// The largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// By how much the node's time may differ from a request's stamp, in milliseconds.
 const WINDOW_MS: u64 = wire::signing::WINDOW_MS_DEFAULT;
 
-/// Where an exchange listens: `http://HOST:PORT`, without a path.
+/// Where an exchange listens: `http://HOST:PORT` or `https://HOST:PORT`, without a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     authority: String,
+    /// Whom to trust; none for a plain connection.
+    trust: Option<Trust>,
 }
 
 impl Endpoint {
@@ -39,18 +44,32 @@ impl Endpoint {
     pub fn parse(url: &str) -> Result<Self, ClientError> {
         let usage = |why: &str| ClientError::Usage(format!("{url:?} is not the URL of an exchange: {why}"));
         let uri: Uri = url.parse().map_err(|_| usage("it is not a URL"))?;
-        match uri.scheme_str() {
-            Some("http" | "ws") => {}
-            Some("https" | "wss") => return Err(usage("TLS is not spoken yet; use http")),
-            _ => return Err(usage("it must start with http://")),
-        }
+        let trust = match uri.scheme_str() {
+            Some("http" | "ws") => None,
+            Some("https" | "wss") => Some(Trust::default()),
+            _ => return Err(usage("it must start with http:// or https://")),
+        };
         let authority = uri.authority().ok_or_else(|| usage("it names no host"))?;
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
             return Err(usage("it must have no path"));
         }
         Ok(Self {
             authority: authority.to_string(),
+            trust,
         })
+    }
+
+    /// The same, trusting the authorities of a PEM file alone instead of those that the operating system trusts.
+    ///
+    /// # Errors
+    /// If there is no certificate in it, or the connection is a plain one, for which no trust would be asked.
+    pub fn trusting(self, authorities: &[u8]) -> Result<Self, ClientError> {
+        if self.trust.is_none() {
+            let why = "a certificate authority was given, but the URL does not start with https://";
+            return Err(ClientError::Usage(why.to_owned()));
+        }
+        let trust = Some(Trust::parse(authorities)?);
+        Ok(Self { trust, ..self })
     }
 
     /// `HOST:PORT`, to connect to.
@@ -63,18 +82,35 @@ impl Endpoint {
         if has_port {
             self.authority.clone()
         } else {
-            format!("{}:80", self.authority)
+            let port = if self.trust.is_some() { 443 } else { 80 };
+            format!("{}:{port}", self.authority)
         }
+    }
+
+    /// The host alone, as its certificate names it.
+    pub(crate) fn host(&self) -> String {
+        let uri: Option<Uri> = self.url("/").parse().ok();
+        let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
+        host.trim_matches(['[', ']']).to_owned()
+    }
+
+    /// The settings of TLS; none for a plain connection.
+    pub(crate) fn tls(&self) -> Result<Option<ClientConfig>, ClientError> {
+        self.trust.as_ref().map(Trust::config).transpose()
+    }
+
+    fn scheme(&self, plain: &'static str, secure: &'static str) -> &'static str {
+        if self.trust.is_some() { secure } else { plain }
     }
 
     /// The URL of a target for `http`.
     pub fn url(&self, target: &str) -> String {
-        format!("http://{}{target}", self.authority)
+        format!("{}://{}{target}", self.scheme("http", "https"), self.authority)
     }
 
     /// The URL of the WebSocket.
     pub fn websocket_url(&self) -> String {
-        format!("ws://{}/v1/ws", self.authority)
+        format!("{}://{}/v1/ws", self.scheme("ws", "wss"), self.authority)
     }
 }
 
@@ -109,7 +145,7 @@ pub struct RestClient {
     credentials: Option<Credentials>,
     policy: RetryPolicy,
     clock: ExchangeClock,
-    http: Client<HttpConnector, Full<Bytes>>,
+    http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 /// What came of one attempt.
@@ -130,6 +166,17 @@ impl RestClient {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(policy.attempt_timeout));
+        connector.enforce_http(false);
+        let tls = match endpoint.tls()? {
+            Some(tls) => tls,
+            // Not used: a plain endpoint has plain URLs alone.
+            None => Trust::Authorities(Vec::new()).config()?,
+        };
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
         let mut client = Self {
             endpoint,
             cluster: "unknown".parse().expect("it is a cluster id"),

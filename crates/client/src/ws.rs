@@ -1,9 +1,11 @@
 //! The WebSocket client: many requests under way at once and streams that go on where they stopped, over a socket that
 //! is reopened whenever it is lost.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
+use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -21,6 +23,7 @@ use crate::random::Random;
 use crate::rest::{Endpoint, with_sources};
 use crate::retry::{Attempts, Next, RetryPolicy};
 use crate::session::{ReplySender, Session, Step, StreamEvent};
+use crate::tls::{self, Line};
 
 /// Requests that may wait to be taken over by the connection's task.
 const REQUESTS_QUEUED_MAX: usize = 1_024;
@@ -31,7 +34,7 @@ const REQUESTS_PENDING_MAX: usize = 16_384;
 /// When nothing came for this long the client asks for a sign of life, and after twice as long it reconnects.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-type Socket = WebSocketStream<TcpStream>;
+type Socket = WebSocketStream<Box<dyn Line>>;
 
 struct Submitted {
     request: Request,
@@ -72,6 +75,7 @@ impl WsClient {
         let (ready, connected) = oneshot::channel();
         let clock = ExchangeClock::default();
         let connection = Connection {
+            tls: endpoint.tls()?.map(Arc::new),
             endpoint,
             credentials,
             policy,
@@ -168,6 +172,8 @@ enum Lost {
 }
 
 struct Connection {
+    /// None for a plain connection.
+    tls: Option<Arc<ClientConfig>>,
     endpoint: Endpoint,
     credentials: Option<Credentials>,
     policy: RetryPolicy,
@@ -257,7 +263,12 @@ impl Connection {
             .await
             .map_err(|error| reconnect(&error))?;
         stream.set_nodelay(true).map_err(|error| reconnect(&error))?;
-        let opening = tokio_tungstenite::client_async(self.endpoint.websocket_url(), stream).await;
+        let line = match &self.tls {
+            Some(tls) => tls::secure(Arc::clone(tls), &self.endpoint.host(), stream).await,
+            None => Ok(Box::new(stream) as Box<dyn Line>),
+        };
+        let line = line.map_err(|error| reconnect(&error))?;
+        let opening = tokio_tungstenite::client_async(self.endpoint.websocket_url(), line).await;
         let (mut socket, _) = opening.map_err(|error| reconnect(&error))?;
         let hello = match next_message(&mut socket).await? {
             ServerMessage::Hello(hello) => hello,

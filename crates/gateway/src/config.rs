@@ -5,6 +5,7 @@ use std::time::Duration;
 use types::ClusterId;
 
 use crate::rate_limits::RateLimitsConfig;
+use crate::tls::Tls;
 
 /// What an operator sets of the gateway.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct GatewayConfig {
     pub drain_timeout: Duration,
     /// How many requests are let in.
     pub rate_limits: RateLimitsConfig,
+    /// The TLS of both listeners; without it they are plain.
+    pub tls: Option<Tls>,
 }
 
 impl GatewayConfig {
@@ -48,6 +51,7 @@ impl GatewayConfig {
             session_idle_timeout: Duration::from_secs(45),
             drain_timeout: Duration::from_secs(5),
             rate_limits: RateLimitsConfig::default(),
+            tls: None,
         }
     }
 }

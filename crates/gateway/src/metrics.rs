@@ -13,6 +13,8 @@ pub(crate) struct GatewayMetrics {
     pub rate_limited: Counter,
     /// Requests whose signature did not hold.
     pub refused_signatures: Counter,
+    /// TLS handshakes that failed or took too long.
+    pub refused_handshakes: Counter,
     /// Handlers that panicked.
     pub panics: Counter,
     /// Open connections.
@@ -36,6 +38,7 @@ impl GatewayMetrics {
             outcomes: outcomes.map(|outcome| counter!("meridian_gateway_outcomes_total", "outcome" => outcome)),
             rate_limited: counter!("meridian_gateway_rate_limited_total"),
             refused_signatures: counter!("meridian_gateway_refused_signatures_total"),
+            refused_handshakes: counter!("meridian_gateway_refused_handshakes_total"),
             panics: counter!("meridian_gateway_panics_total"),
             connections: gauge!("meridian_gateway_connections"),
             connections_refused: counter!("meridian_gateway_connections_refused_total"),

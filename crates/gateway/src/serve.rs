@@ -14,6 +14,7 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt as _;
@@ -23,6 +24,7 @@ use crate::failure::Failure;
 use crate::gateway::{Gateway, Shared};
 use crate::stages::Stage;
 use crate::stamps::{Connection, ReadStamps, ReceivedAt, StampedStream};
+use crate::tls::Tls;
 
 /// Bytes of a request's head, all headers together.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -37,23 +39,29 @@ impl Gateway {
     /// Serves the public API until `stop` turns true, then lets open requests end.
     pub async fn serve_public(&self, listener: TcpListener, stop: watch::Receiver<bool>) {
         let connections_max = self.0.config.connections_max;
-        self.serve(listener, self.public_router(), connections_max, stop).await;
+        let tls = self.0.config.tls.clone();
+        self.serve(listener, tls, self.public_router(), connections_max, stop)
+            .await;
     }
 
     /// Serves the operators' API until `stop` turns true, then lets open requests end.
     pub async fn serve_admin(&self, listener: TcpListener, stop: watch::Receiver<bool>) {
         let connections_max = self.0.config.connections_max;
-        self.serve(listener, self.admin_router(), connections_max, stop).await;
+        let tls = self.0.config.tls.clone();
+        self.serve(listener, tls, self.admin_router(), connections_max, stop)
+            .await;
     }
 
     /// Serves health and metrics, whose routes are the caller's, until `stop` turns true.
     pub async fn serve_operations(&self, listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
-        self.serve(listener, router, OPERATIONS_CONNECTIONS_MAX, stop).await;
+        self.serve(listener, None, router, OPERATIONS_CONNECTIONS_MAX, stop)
+            .await;
     }
 
     async fn serve(
         &self,
         listener: TcpListener,
+        tls: Option<Tls>,
         router: Router,
         connections_max: usize,
         mut stop: watch::Receiver<bool>,
@@ -76,11 +84,25 @@ impl Gateway {
             };
             let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
                 shared.metrics.connections_refused.increment(1);
-                refuse(&stream);
+                // Over TLS there is nobody yet to say it to.
+                if tls.is_none() {
+                    refuse(&stream);
+                }
                 continue;
             };
-            let serving = serve_connection(Arc::clone(shared), router.clone(), stream, peer, stop.clone(), permit);
-            tokio::spawn(serving);
+            // Answers are small and wanted at once.
+            let _ = stream.set_nodelay(true);
+            let connecting = Connecting {
+                shared: Arc::clone(shared),
+                router: router.clone(),
+                peer,
+                stop: stop.clone(),
+                permit,
+            };
+            match tls.clone() {
+                None => tokio::spawn(connecting.serve(stream)),
+                Some(tls) => tokio::spawn(connecting.serve_tls(stream, tls)),
+            };
         }
         drop(listener);
         let all = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
@@ -116,51 +138,80 @@ fn refuse(stream: &TcpStream) {
     let _ = stream.try_write(answer.as_bytes());
 }
 
-async fn serve_connection(
+/// A connection that was accepted.
+struct Connecting {
     shared: Arc<Shared>,
     router: Router,
-    stream: TcpStream,
     peer: SocketAddr,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
     permit: OwnedSemaphorePermit,
-) {
-    // Answers are small and wanted at once.
-    let _ = stream.set_nodelay(true);
-    shared.metrics.connections.increment(1.0);
-    let stamps = Arc::new(ReadStamps::default());
-    let connection = Connection {
-        peer: peer.ip(),
-        stamps: Arc::clone(&stamps),
-    };
-    let stream = StampedStream::new(stream, stamps, Arc::clone(&shared.core), shared.config.write_timeout);
-    let service = {
-        let shared = Arc::clone(&shared);
-        service_fn(move |request| answer(Arc::clone(&shared), router.clone(), connection.clone(), request))
-    };
-    let mut builder = hyper::server::conn::http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(shared.config.head_timeout)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .max_headers(HEADERS_MAX);
-    let serving = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
-    let mut serving = std::pin::pin!(serving);
-    let result = tokio::select! {
-        result = serving.as_mut() => Some(result),
-        () = stopped(&mut stop) => None,
-    };
-    let result = match result {
-        Some(result) => result,
-        None => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+}
+
+impl Connecting {
+    /// Agrees on keys first. Whoever takes longer for it than for a request's head is let go.
+    async fn serve_tls(mut self, stream: TcpStream, tls: Tls) {
+        let handshake = tokio::time::timeout(self.shared.config.head_timeout, tls.acceptor().accept(stream));
+        let agreed = tokio::select! {
+            agreed = handshake => agreed,
+            () = stopped(&mut self.stop) => return,
+        };
+        match agreed {
+            Ok(Ok(stream)) => self.serve(stream).await,
+            Ok(Err(error)) => {
+                self.shared.metrics.refused_handshakes.increment(1);
+                tracing::debug!(peer = %self.peer, %error, "a TLS handshake failed");
+            }
+            Err(_late) => self.shared.metrics.refused_handshakes.increment(1),
         }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%peer, %error, "a connection ended early");
     }
-    shared.metrics.connections.decrement(1.0);
-    drop(permit);
+
+    async fn serve<S>(self, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Self {
+            shared,
+            router,
+            peer,
+            mut stop,
+            permit,
+        } = self;
+        shared.metrics.connections.increment(1.0);
+        let stamps = Arc::new(ReadStamps::default());
+        let connection = Connection {
+            peer: peer.ip(),
+            stamps: Arc::clone(&stamps),
+        };
+        let stream = StampedStream::new(stream, stamps, Arc::clone(&shared.core), shared.config.write_timeout);
+        let service = {
+            let shared = Arc::clone(&shared);
+            service_fn(move |request| answer(Arc::clone(&shared), router.clone(), connection.clone(), request))
+        };
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(shared.config.head_timeout)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .max_headers(HEADERS_MAX);
+        let serving = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let mut serving = std::pin::pin!(serving);
+        let result = tokio::select! {
+            result = serving.as_mut() => Some(result),
+            () = stopped(&mut stop) => None,
+        };
+        let result = match result {
+            Some(result) => result,
+            None => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(%peer, %error, "a connection ended early");
+        }
+        shared.metrics.connections.decrement(1.0);
+        drop(permit);
+    }
 }
 
 /// Answers one request. Whatever happens, something with an outcome comes back.

@@ -34,6 +34,7 @@ use crate::recovery::{journal_settings, recover};
 use crate::replay::ReplayError;
 use crate::snapshots::{Maker, MakerStatus, SnapshotFolder, keep_evidence};
 use crate::threads::{Role, Threads};
+use crate::tls_files::{TlsFiles, TlsFilesError};
 
 /// The file whose presence says that a replay of the journal came to another state than the live one.
 const EVIDENCE: &str = "DIVERGED";
@@ -71,6 +72,9 @@ pub enum StartError {
     /// The views.
     #[error("recover the views: {0}")]
     View(#[from] gateway::handle::HistoryError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsFilesError),
     /// A thread.
     #[error("start the thread {0}: {1}")]
     Thread(&'static str, std::io::Error),
@@ -85,6 +89,7 @@ pub struct Node {
     events: Arc<EventLog>,
     journal_segment_bytes: u64,
     gateway: Gateway,
+    tls: Option<TlsFiles>,
     threads: Arc<Threads>,
     publisher: Worker<PublisherStatus>,
     maker: Worker<MakerStatus>,
@@ -129,6 +134,7 @@ impl Node {
         }
         operations::metrics();
         let sealing = sealing_key(&folder, &identity)?;
+        let tls = TlsFiles::load(&config.tls)?;
         let snapshots = SnapshotFolder {
             folder: folder.snapshots(),
             identity,
@@ -150,13 +156,9 @@ impl Node {
         wait_until_accepting(&core, &core_thread);
         let handle: Arc<dyn CoreHandle> = Arc::clone(&core) as _;
         let history: Arc<dyn History> = Arc::clone(&events) as _;
-        let gateway = Gateway::new(
-            gateway_config(&identity, config),
-            Arc::clone(&handle),
-            history,
-            view,
-            sealing,
-        );
+        let mut settings = gateway_config(&identity, config);
+        settings.tls = tls.as_ref().map(TlsFiles::tls);
+        let gateway = Gateway::new(settings, Arc::clone(&handle), history, view, sealing);
 
         let parts = Parts {
             core: Arc::clone(&core),
@@ -181,6 +183,7 @@ impl Node {
             events,
             journal_segment_bytes: config.journal.segment_size.0,
             gateway,
+            tls,
             threads: parts.threads,
             publisher,
             maker,
@@ -245,12 +248,16 @@ impl Node {
             let _ = stop.wait_for(|stop| *stop).await;
             gateway.stop();
         };
+        let renewing = self.tls.clone().map(|files| tokio::spawn(files.follow()));
         tokio::join!(
             gateway.serve_public(public, public_stop),
             gateway.serve_admin(admin, admin_stop),
             sessions
         );
         operations.abort();
+        if let Some(renewing) = renewing {
+            renewing.abort();
+        }
         Ok(())
     }
 

@@ -29,6 +29,7 @@ pub mod recovery;
 pub mod replay;
 pub mod snapshots;
 pub mod threads;
+pub mod tls_files;
 
 #[cfg(test)]
 mod testing;

@@ -29,6 +29,10 @@ pub struct ConnectionArguments {
     /// http://127.0.0.1:7412.
     #[arg(long, global = true)]
     admin_url: Option<String>,
+    /// The certificates of the authorities to trust, a PEM file, for a URL with https; else MERIDIAN_CA, or those that the
+    /// operating system trusts.
+    #[arg(long, global = true, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// The key's number; else MERIDIAN_KEY, for operators MERIDIAN_ADMIN_KEY.
     #[arg(long, global = true)]
     key: Option<String>,
@@ -98,7 +102,12 @@ impl ConnectionArguments {
         let given = argument.map(str::to_owned).or_else(|| variable(name));
         let from_demo = || DemoFile::peek(&self.demo).ok().flatten().and_then(of_demo);
         let url = given.or_else(from_demo).unwrap_or_else(|| default.to_owned());
-        Ok(Endpoint::parse(&url)?)
+        let endpoint = Endpoint::parse(&url)?;
+        let Some(path) = self.ca.clone().or_else(|| variable("MERIDIAN_CA").map(PathBuf::from)) else {
+            return Ok(endpoint);
+        };
+        let authorities = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        Ok(endpoint.trusting(&authorities)?)
     }
 
     /// The cluster of the demo whose folder is named, if there is one and nothing else says where to connect.

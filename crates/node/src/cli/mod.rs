@@ -20,6 +20,7 @@ mod demo;
 mod init;
 mod run;
 mod signals;
+mod tls;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -56,6 +57,11 @@ enum Command {
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+    /// Make certificates for trying out TLS.
+    Tls {
+        #[command(subcommand)]
+        command: TlsCommand,
     },
     /// Look at a stopped node's journal, and the repairs that an operator may make.
     Journal {
@@ -105,6 +111,24 @@ pub enum ConfigCommand {
     PrintDefault,
 }
 
+/// What `tls` can be asked.
+#[derive(Debug, Subcommand)]
+pub enum TlsCommand {
+    /// Make an authority that nobody else trusts, and a certificate of it, for a node on this machine.
+    Development(TlsDevelopmentArguments),
+}
+
+/// Arguments of `tls development`.
+#[derive(Debug, Args)]
+pub struct TlsDevelopmentArguments {
+    /// The folder for ca.pem, chain.pem and key.pem; it is made if it isn't there.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// The names and addresses by which clients will reach the node.
+    #[arg(long = "name", default_values = ["localhost", "127.0.0.1", "::1"])]
+    pub names: Vec<String>,
+}
+
 /// Parses the command line, runs the command, and says what went wrong.
 pub fn run() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -124,6 +148,9 @@ pub fn run() -> ExitCode {
         Command::Init(arguments) => init::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Client(command) => commands::run(&arguments.connection, &command),
+        Command::Tls {
+            command: TlsCommand::Development(arguments),
+        } => tls::development(&arguments),
         Command::Bench { command } => command.run(),
         Command::Journal { command } => command.run(&mut std::io::stdout().lock()),
         Command::Config {

@@ -23,6 +23,8 @@ pub struct Config {
     pub node: NodeConfig,
     /// Where it listens.
     pub listen: ListenConfig,
+    /// Its certificate.
+    pub tls: TlsConfig,
     /// Whom it lets in.
     pub gateway: GatewayLimits,
     /// Its logs.
@@ -76,6 +78,16 @@ impl Default for ListenConfig {
             operations: loopback(7413),
         }
     }
+}
+
+/// The certificate with which the node speaks TLS to clients and operators; plain HTTP without one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// The chain, PEM, the node's own certificate first.
+    pub certificate: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub private_key: Option<PathBuf>,
 }
 
 /// Whom the node lets in.
@@ -296,6 +308,10 @@ impl Config {
             self.node.worker_threads <= 256,
             "node.worker_threads: more than 256 can't be".to_owned(),
         );
+        check(
+            self.tls.certificate.is_some() == self.tls.private_key.is_some(),
+            "tls: certificate and private_key belong together; only one of them is given".to_owned(),
+        );
         let GatewayLimits {
             connections_max,
             requests_per_key_burst,
@@ -418,6 +434,10 @@ mod tests {
             ),
             (&format!("{data}[logs]\nformat = \"xml\""), "unknown variant `xml`"),
             (&format!("{data}[logs]\nlevel = \"loud=very\""), "logs.level"),
+            (
+                &format!("{data}[tls]\ncertificate = \"c.pem\""),
+                "certificate and private_key belong together",
+            ),
             (&format!("{data}[cluster]\nid = \"My Exchange\""), "cluster.id"),
             (
                 &format!("{data}[journal]\nsegment_size = \"1 KiB\""),

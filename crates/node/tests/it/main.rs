@@ -9,4 +9,5 @@ mod lobster;
 mod process;
 mod restart;
 mod running;
+mod tls;
 mod world;
