@@ -3,6 +3,7 @@
 mod answer;
 mod clock;
 mod engine;
+mod floor;
 mod load;
 mod pictures;
 mod protocol;
@@ -19,6 +20,8 @@ pub enum BenchCommand {
     Answer(answer::AnswerArguments),
     /// Latency at rising load, and the load that can be held.
     Load(load::LoadArguments),
+    /// Ten times the sustainable load for a second, and how everything is normal again.
+    Burst(load::BurstArguments),
     /// How many commands a second the engine takes, on one thread.
     Engine(engine::EngineArguments),
     /// Write performance.md and its pictures again from the results of a run, without measuring.
@@ -34,6 +37,7 @@ impl BenchCommand {
         match self {
             Self::Answer(arguments) => answer::run(arguments),
             Self::Load(arguments) => load::run(arguments),
+            Self::Burst(arguments) => load::run_burst(arguments),
             Self::Engine(arguments) => engine::run(arguments),
             Self::Render(arguments) => report::run(arguments),
         }

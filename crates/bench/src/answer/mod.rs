@@ -2,104 +2,115 @@
 //! durable answer can beat on this machine: a loopback round trip of as many bytes plus one `fdatasync` of a journal
 //! record's size. Each turn of the loop takes one sample of each, so that a noisy neighbour hits all of them alike.
 
-mod floor;
-mod peers;
-mod report;
+mod table;
+mod way;
 
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::Args;
-use harness::{Installation, Operator, Trader, work_folder};
+use harness::work_folder;
+use wire::json::KeyType;
 
-use floor::{DiskFloor, LoopbackFloor};
-use peers::{RestPeer, WebSocketPeer};
-use report::{Report, Series};
+use crate::floor::{Floor, RECORD_BYTES, record};
+use crate::load::{MarketSize, OwnNode};
+use crate::protocol::Protocol;
+use crate::results::{Answers, Named, Percentiles, StageReading, new_histogram};
+use way::Way;
 
 /// Measures one answer at light load against the floor.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct AnswerArguments {
     /// How many samples of each to take.
     #[arg(long, default_value_t = 20_000)]
-    samples: u32,
+    pub samples: u32,
     /// How many samples to throw away first.
     #[arg(long, default_value_t = 2_000)]
-    warm_up: u32,
+    pub warm_up: u32,
     /// The bytes of the floor's journal record: what the journal writes for one order.
-    #[arg(long, default_value_t = 384)]
-    record_bytes: usize,
+    #[arg(long, default_value_t = RECORD_BYTES)]
+    pub record_bytes: usize,
+    /// Measure this build of the program instead of the one that runs.
+    #[arg(long)]
+    pub program: Option<PathBuf>,
+    /// Further sections of the node's configuration.
+    #[arg(long)]
+    pub settings: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
-/// The limits are there, and cost what they cost, but none is reached.
-const NO_LIMIT: &str = "[gateway]\nrequests_per_key_burst = 1000000\nrequests_per_key_per_second = 1000000\n";
-/// Longer than any answer takes, and short enough to notice a node that hangs.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-
 /// Starts a node of its own, measures, stops it.
+///
+/// # Errors
+/// What kept it from measuring, and any order that was not executed.
 pub fn run(arguments: &AnswerArguments) -> Result<()> {
-    let meridian = std::env::current_exe()?;
     let work = work_folder("answer")?;
-    let result = measure(arguments, &meridian, &work);
+    let result = measure(arguments, &work);
     harness::remove_work_folder(&work)?;
-    let report = result?;
+    let answers = result?;
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report.json())?);
+        println!("{}", serde_json::to_string_pretty(&answers)?);
     } else {
-        print!("{report}");
+        print!("{}", table::table(&answers));
     }
     Ok(())
 }
 
-fn measure(arguments: &AnswerArguments, meridian: &std::path::Path, work: &std::path::Path) -> Result<Report> {
-    let installation = Installation::new(meridian, &work.join("data"), work, NO_LIMIT)?;
-    let (node, trader) = open_market(&installation)?;
-    let mut disk =
-        DiskFloor::new(&work.join("floor"), arguments.record_bytes).context("failed to make the floor's file")?;
-    let mut websocket = WebSocketPeer::connect(installation.public, &trader.credentials)?;
-    let mut rest = RestPeer::connect(installation.public, websocket.cluster(), trader.credentials.clone())?;
-    let (request_bytes, answer_bytes) = websocket.order()?;
-    let mut loopback = LoopbackFloor::new(request_bytes, answer_bytes)?;
-
-    let mut report = Report::new(request_bytes, answer_bytes, arguments.record_bytes);
+/// Measures on a node of its own, in this folder.
+///
+/// # Errors
+/// What kept it from measuring, and any order that was not executed.
+pub fn measure(arguments: &AnswerArguments, work: &Path) -> Result<Answers> {
+    let program = match &arguments.program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe()?,
+    };
+    let size = MarketSize {
+        traders: 2,
+        instruments: 1,
+        key_types: &[KeyType::HmacSha256, KeyType::Ed25519],
+    };
+    let node = OwnNode::start(&program, work, arguments.settings.as_deref(), size)?;
+    let market = &node.market;
+    let mut ways = [
+        Way::open("WebSocket", Protocol::WebSocket, market, 0)?,
+        Way::open("REST, HMAC", Protocol::Rest, market, 0)?,
+        Way::open("REST, Ed25519", Protocol::Rest, market, 1)?,
+    ];
+    let mut number = 1;
+    ways[0].order(number)?;
+    let (request_bytes, answer_bytes) = ways[0].sizes();
+    let mut floor = Floor::new(&work.join("floor"), request_bytes, answer_bytes, arguments.record_bytes)?;
+    let mut histograms = [(); 3].map(|()| new_histogram());
+    let mut before = StageReading::default();
     for turn in 0..arguments.warm_up + arguments.samples {
-        let round_trip = timed(|| loopback.round_trip())?;
-        let sync = timed(|| disk.sync())?;
-        let over_websocket = timed(|| websocket.order().map(drop))?;
-        let over_rest = timed(|| rest.order())?;
-        if turn < arguments.warm_up {
-            continue;
+        let counts = turn >= arguments.warm_up;
+        if turn == arguments.warm_up {
+            before = StageReading::parse(&node.metrics()?)?;
         }
-        report.add(Series::RoundTrip, round_trip);
-        report.add(Series::Sync, sync);
-        report.add(Series::Floor, round_trip + sync);
-        report.add(Series::WebSocket, over_websocket);
-        report.add(Series::Rest, over_rest);
+        floor.take(counts)?;
+        for (way, histogram) in ways.iter_mut().zip(&mut histograms) {
+            number += 1;
+            let took = way.order(number)?;
+            if counts {
+                record(histogram, took);
+            }
+        }
     }
-    if !node.stop()? {
-        bail!("the node did not end in good order");
-    }
-    Ok(report)
-}
-
-/// A running node with one instrument and one funded account.
-fn open_market(installation: &Installation) -> Result<(harness::Node, Trader)> {
-    let admin = installation.init()?;
-    let mut node = installation.start()?;
-    node.wait_until_ready()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let trader = runtime.block_on(async {
-        let mut operator = Operator::connect(installation.admin, admin).await?;
-        operator.open_market().await?;
-        operator.new_trader().await
-    })?;
-    Ok((node, trader))
-}
-
-fn timed(work: impl FnOnce() -> Result<()>) -> Result<Duration> {
-    let start = Instant::now();
-    work()?;
-    Ok(start.elapsed())
+    let stages = StageReading::parse(&node.metrics()?)?.since(&before);
+    let named = ways.iter().zip(&histograms).map(|(way, histogram)| Named {
+        name: way.name.to_owned(),
+        latency: Percentiles::of(histogram),
+    });
+    let answers = Answers {
+        command: format!("meridian bench answer --samples {}", arguments.samples),
+        floors: floor.floors(),
+        ways: named.collect(),
+        stages,
+    };
+    drop(ways);
+    node.stop()?;
+    Ok(answers)
 }

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use wire::json::KeyType;
 
+use super::elsewhere::ElsewhereArguments;
 use super::flow::Mix;
 use super::step::Plan;
 use crate::protocol::Protocol;
@@ -57,6 +58,9 @@ pub struct LoadArguments {
     /// What the randomness begins with: the same seed makes the same requests at the same times.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// An exchange that runs already.
+    #[command(flatten)]
+    pub elsewhere: ElsewhereArguments,
     /// Measure this build of the program instead of the one that runs.
     #[arg(long)]
     pub program: Option<PathBuf>,
@@ -65,7 +69,7 @@ pub struct LoadArguments {
     pub settings: Option<PathBuf>,
     /// Write the figures to this file, as JSON.
     #[arg(long)]
-    pub json: Option<PathBuf>,
+    pub out: Option<PathBuf>,
 }
 
 /// What requests are signed with.
@@ -134,6 +138,8 @@ impl LoadArguments {
             seconds: Duration::from_secs_f64(self.seconds),
             sessions: self.sessions,
             batch: self.batch,
+            client_queue: None,
+            send_buffer: None,
             drain: DRAIN,
         }
     }
@@ -149,10 +155,10 @@ impl LoadArguments {
     }
 
     /// The kind of the keys.
-    pub fn key_type(&self) -> KeyType {
+    pub fn key_types(&self) -> &'static [KeyType] {
         match self.authentication {
-            AuthenticationName::Hmac => KeyType::HmacSha256,
-            AuthenticationName::Ed25519 => KeyType::Ed25519,
+            AuthenticationName::Hmac => &[KeyType::HmacSha256],
+            AuthenticationName::Ed25519 => &[KeyType::Ed25519],
         }
     }
 

@@ -15,13 +15,21 @@ use crate::protocol::Protocol;
 /// What the exchange says.
 pub fn connect_all(protocol: Protocol, market: &Market, sessions: usize) -> Result<Vec<TcpStream>> {
     let open = |session: usize| {
-        let opened = match protocol {
-            Protocol::WebSocket => log_in(market, market.trader(session)),
-            Protocol::Rest => connect(market),
-        };
+        let opened = connect_one(protocol, market, session);
         opened.with_context(|| format!("failed to open session {} of {sessions}", session + 1))
     };
     (0..sessions).map(open).collect()
+}
+
+/// A connection for this session, logged in where the protocol has logins.
+///
+/// # Errors
+/// What the exchange says.
+pub fn connect_one(protocol: Protocol, market: &Market, session: usize) -> Result<TcpStream> {
+    match protocol {
+        Protocol::WebSocket => log_in(market, market.trader(session)),
+        Protocol::Rest => connect(market),
+    }
 }
 
 fn connect(market: &Market) -> Result<TcpStream> {

@@ -46,6 +46,8 @@ pub const LONGEST_NS: u64 = 60 * SECOND_NS;
 pub struct Pace {
     /// How long the loop rests between two looks; none: it wakes for each event and each message that is due.
     pub look_every: Option<Duration>,
+    /// How many messages a session keeps that are due and not sent, before it gives the oldest up.
+    pub client_queue: usize,
     /// How long answers are waited for after the last message was due.
     pub drain: Duration,
 }
@@ -55,6 +57,7 @@ impl Pace {
     pub fn for_rate(per_second: f64, drain: Duration) -> Self {
         Self {
             look_every: (per_second >= OFTEN_PER_SECOND).then_some(LOOK_EVERY),
+            client_queue: usize::MAX,
             drain,
         }
     }
@@ -102,7 +105,13 @@ pub fn drive(
         make_ready(&stream)?;
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
         epoll::add(&epoll, &stream, epoll::EventData::new_u64(index as u64), flags)?;
-        sessions.push(Session::new(stream, protocol, messages.start, requests));
+        sessions.push(Session::new(
+            stream,
+            protocol,
+            messages.start,
+            requests,
+            pace.client_queue,
+        ));
     }
     let mut driver = Driver {
         requests,

@@ -54,8 +54,8 @@ pub struct MarketSize {
     pub traders: usize,
     /// Instruments.
     pub instruments: usize,
-    /// The kind of the keys.
-    pub key_type: KeyType,
+    /// The kinds of their keys, in turn.
+    pub key_types: &'static [KeyType],
 }
 
 impl Market {
@@ -88,7 +88,9 @@ impl Market {
         let mut traders = Vec::new();
         for index in 0..size.traders {
             let account = accounts[index % accounts.len()];
-            let credentials = operator.new_key(account, size.key_type).await?;
+            let credentials = operator
+                .new_key(account, size.key_types[index % size.key_types.len()])
+                .await?;
             traders.push(Trader { account, credentials });
         }
         Ok(Self {
@@ -96,7 +98,7 @@ impl Market {
             host: address.to_string(),
             cluster: cluster_of(address)?,
             names: Names {
-                run: format!("r{:x}-", epoch_ms() & 0xff_ffff),
+                run: new_run(),
                 symbols,
             },
             traders,
@@ -131,6 +133,11 @@ pub fn cluster_of(address: SocketAddr) -> Result<ClusterId> {
         .map_err(|error| anyhow::anyhow!("the cluster's id {cluster:?} is none: {error:?}"))
 }
 
+/// What the request ids of a run begin with: another text each millisecond for some hours.
+pub fn new_run() -> String {
+    format!("r{:x}-", epoch_ms() & 0xff_ffff)
+}
+
 /// Milliseconds since 1970.
 pub fn epoch_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -138,7 +145,10 @@ pub fn epoch_ms() -> u64 {
 }
 
 /// A plain `GET` of what needs no signature: status and body.
-fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
+///
+/// # Errors
+/// If there is no answer, or one without a length.
+pub fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     write!(

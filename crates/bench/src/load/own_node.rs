@@ -5,8 +5,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use harness::{Installation, Node, Operator};
 
+use super::campaign::Target;
 use super::market::{Market, MarketSize};
 use super::processes::Processes;
+use crate::results;
 
 /// Limits are there, and cost what they cost, but none is reached. The whole journal stays, so that it can be compared
 /// with what was answered.
@@ -54,10 +56,16 @@ impl OwnNode {
         })
     }
 
-    /// Its process.
-    pub fn processes(&self) -> Processes {
-        Processes {
-            roots: vec![self.node.process_id()],
+    /// What is measured; the floor's file is made in `work`.
+    pub fn target(&self, work: &Path) -> Target {
+        Target {
+            kind: results::Target::Meridian,
+            market: self.market.clone(),
+            processes: Processes {
+                roots: vec![self.node.process_id()],
+            },
+            operations: Some(self.installation.operations),
+            work: work.to_owned(),
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Records {
     pub faults_count: u64,
     /// How many messages have an answer.
     pub answers: u64,
+    /// How many messages were given up before they were sent.
+    pub given_up: u64,
     /// Bytes of all answers.
     pub answer_bytes: u64,
 }
@@ -41,6 +43,7 @@ impl Records {
             faults: Vec::new(),
             faults_count: 0,
             answers: 0,
+            given_up: 0,
             answer_bytes: 0,
         }
     }

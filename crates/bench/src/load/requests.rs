@@ -10,7 +10,7 @@ use client::SignedAt;
 use super::flow::Flow;
 use super::market::{Market, epoch_ms};
 use crate::protocol::http::Signer;
-use crate::protocol::request::OrderRequest;
+use crate::protocol::request::{Kind, OrderRequest};
 use crate::protocol::{Protocol, websocket};
 use crate::random::Random;
 
@@ -37,6 +37,10 @@ pub struct Requests {
     pub due: Vec<(u64, u32)>,
     /// When each message is due.
     pub intended: Vec<u64>,
+    /// The number of each request: `items` for each message.
+    pub numbers: Vec<u64>,
+    /// Whether each request is a new order.
+    pub places: Vec<bool>,
     /// Requests in a message.
     pub items: usize,
     /// True if messages are batches.
@@ -96,6 +100,11 @@ impl Requests {
             sessions: ranges,
             due,
             intended,
+            numbers: orders.iter().map(|order| order.number).collect(),
+            places: orders
+                .iter()
+                .map(|order| matches!(order.kind, Kind::Place | Kind::Take))
+                .collect(),
             items,
             batch: batch.is_some(),
             took: Duration::ZERO,
@@ -160,6 +169,11 @@ impl Requests {
     /// How many messages there are.
     pub fn len(&self) -> usize {
         self.intended.len()
+    }
+
+    /// The bytes of a message.
+    pub fn message(&self, message: usize) -> &[u8] {
+        &self.bytes[self.start_of(message)..self.ends[message]]
     }
 
     /// Where a message begins in `bytes`.

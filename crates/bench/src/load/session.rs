@@ -25,6 +25,10 @@ pub struct Session {
     written: usize,
     /// How many messages have an answer.
     answered: usize,
+    /// How many messages were given up.
+    given_up: usize,
+    /// How many messages may wait here.
+    queue_max: usize,
     /// The first message.
     first: usize,
     /// The start of an answer of which the rest hasn't come.
@@ -39,7 +43,7 @@ pub struct Session {
 
 impl Session {
     /// A session that will send the messages from this one on.
-    pub fn new(stream: TcpStream, protocol: Protocol, first: usize, requests: &Requests) -> Self {
+    pub fn new(stream: TcpStream, protocol: Protocol, first: usize, requests: &Requests, queue_max: usize) -> Self {
         Self {
             stream,
             protocol,
@@ -47,6 +51,8 @@ impl Session {
             sent: first,
             written: requests.start_of(first),
             answered: 0,
+            given_up: 0,
+            queue_max,
             first,
             partial: Vec::new(),
             control: Vec::new(),
@@ -67,7 +73,7 @@ impl Session {
 
     /// How many messages are sent and not answered.
     pub fn under_way(&self) -> usize {
-        self.sent - self.first - self.answered
+        self.sent - self.first - self.answered - self.given_up
     }
 
     /// True if there is something that may be written now.
@@ -87,6 +93,7 @@ impl Session {
     /// Writes what is due as far as the socket takes it, in as few writes as can be.
     pub fn send(&mut self, requests: &Requests, records: &mut Records, start_ns: u64) {
         while self.wants_to_write() {
+            self.give_up(requests, records);
             let between = self.written == requests.start_of(self.sent);
             let allowed = self.allowed();
             let control = between && !self.control.is_empty();
@@ -124,6 +131,18 @@ impl Session {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return self.end(records, &format!("a write failed: {error}")),
             }
+        }
+    }
+
+    /// A client whose queue is full drops its oldest messages, but none of which a part has left.
+    fn give_up(&mut self, requests: &Requests, records: &mut Records) {
+        let kept_from = self.due.saturating_sub(self.queue_max);
+        if kept_from > self.sent && self.written == requests.start_of(self.sent) {
+            let count = kept_from - self.sent;
+            self.sent = kept_from;
+            self.written = requests.start_of(kept_from);
+            self.given_up += count;
+            records.given_up += count as u64;
         }
     }
 

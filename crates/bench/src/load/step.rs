@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use super::connect::connect_all;
 use super::driver::{Generator, Pace, Progress, drive};
@@ -34,6 +35,10 @@ pub struct Plan {
     pub sessions: usize,
     /// How many requests a message carries, if messages are batches.
     pub batch: Option<usize>,
+    /// How many messages a client keeps that its socket doesn't take, before it gives the oldest up; none: all.
+    pub client_queue: Option<usize>,
+    /// The send buffer of each socket, in bytes; none: the system's.
+    pub send_buffer: Option<usize>,
     /// How long answers are waited for after the last message was due.
     pub drain: Duration,
 }
@@ -52,18 +57,6 @@ pub struct Run {
     pub usage: (Usage, Usage),
 }
 
-/// Runs a step.
-///
-/// # Errors
-/// If it can't be sent; what the exchange does is in the figures.
-pub fn run(plan: &Plan, flow: &mut Flow, market: &Market, node: &Processes, random: &mut Random) -> Result<Run> {
-    let items = plan.batch.unwrap_or(1);
-    let whole = plan.warm_up + plan.seconds;
-    let messages_per_second = plan.per_second / items as f64;
-    let times = super::schedule::times(plan.schedule, messages_per_second, nanoseconds(whole), random);
-    run_times(plan, &times, flow, market, node, random)
-}
-
 /// Runs a step with messages at these times.
 ///
 /// # Errors
@@ -79,13 +72,19 @@ pub fn run_times(
     let mut requests = Requests::new(times, flow, plan.sessions, plan.batch, random)?;
     requests.encode(plan.protocol, market, random);
     let streams = connect_all(plan.protocol, market, plan.sessions)?;
+    if let Some(bytes) = plan.send_buffer {
+        for stream in &streams {
+            set_socket_send_buffer_size(stream, bytes)?;
+        }
+    }
     requests.wait_for_start();
     let progress = Arc::new(Progress::default());
     let watcher = Watcher::start(plan.per_second, requests.len() as u64, Arc::clone(&progress));
-    let pace = Pace::for_rate(
-        requests.len() as f64 / (plan.warm_up + plan.seconds).as_secs_f64(),
-        plan.drain,
-    );
+    let messages_per_second = requests.len() as f64 / (plan.warm_up + plan.seconds).as_secs_f64();
+    let pace = Pace {
+        client_queue: plan.client_queue.unwrap_or(usize::MAX),
+        ..Pace::for_rate(messages_per_second, plan.drain)
+    };
     let before = node.usage()?;
     let (records, generator) = drive(&requests, streams, plan.protocol, pace, &progress)?;
     let after = node.usage()?;

@@ -51,7 +51,6 @@ impl Names {
         format!("{}{number}", self.run)
     }
 
-    #[cfg(test)]
     /// The number that an id was made of, if it is one of this run.
     pub fn number(&self, request_id: &str) -> Option<u64> {
         request_id.strip_prefix(self.run.as_str())?.parse().ok()

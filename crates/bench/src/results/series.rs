@@ -213,7 +213,10 @@ pub struct BurstSlot {
     pub refused: u64,
     /// Of them refused by a rate limit (429).
     pub limited: u64,
-    /// Of them never answered.
+    /// Of them never sent: their clients' queues were full, and they gave them up.
+    #[serde(default)]
+    pub not_sent: u64,
+    /// Of them sent and never answered.
     pub unanswered: u64,
     /// The p99 of those that were executed, from the intended time; 0 if none was.
     pub p99_ns: u64,
