@@ -5,6 +5,7 @@ mod clock;
 mod engine;
 mod floor;
 mod load;
+pub mod peer;
 mod pictures;
 mod protocol;
 mod random;
@@ -26,6 +27,9 @@ pub enum BenchCommand {
     Engine(engine::EngineArguments),
     /// Write performance.md and its pictures again from the results of a run, without measuring.
     Render(report::RenderArguments),
+    /// Serve the design that people have today, with a database of its own: for whoever measures it.
+    #[command(hide = true)]
+    PeerServe(peer::ServeArguments),
 }
 
 impl BenchCommand {
@@ -40,6 +44,7 @@ impl BenchCommand {
             Self::Burst(arguments) => load::run_burst(arguments),
             Self::Engine(arguments) => engine::run(arguments),
             Self::Render(arguments) => report::run(arguments),
+            Self::PeerServe(arguments) => peer::serve(arguments),
         }
     }
 }
