@@ -55,6 +55,9 @@ pub struct LoadArguments {
     /// How long each rate is sent before that.
     #[arg(long, default_value_t = 2.0)]
     pub warm_up: f64,
+    /// How long the generator rests between two looks, in microseconds; left out: as suits the rate. Latency counts it.
+    #[arg(long)]
+    pub look_every_us: Option<u64>,
     /// What the randomness begins with: the same seed makes the same requests at the same times.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -138,6 +141,7 @@ impl LoadArguments {
             seconds: Duration::from_secs_f64(self.seconds),
             sessions: self.sessions,
             batch: self.batch,
+            look_every: self.look_every_us.map(Duration::from_micros),
             client_queue: None,
             send_buffer: None,
             drain: DRAIN,

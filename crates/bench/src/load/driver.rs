@@ -32,10 +32,9 @@ use crate::protocol::Protocol;
 const INPUT_BYTES: usize = 1 << 20;
 /// Events that are taken at once.
 const EVENTS: usize = 1_024;
-/// From this many messages a second on the loop looks up at times instead of at each event.
-const OFTEN_PER_SECOND: f64 = 4_000.0;
-/// How long the loop then rests between two looks.
-const LOOK_EVERY: Duration = Duration::from_micros(100);
+/// From so many messages a second on the loop rests so many microseconds between two looks, instead of waking for each
+/// event: it shares the machine with what it measures, and each wake-up costs as much as several messages.
+const LOOKS: [(f64, u64); 3] = [(4_000.0, 100), (20_000.0, 250), (50_000.0, 500)];
 /// How long to get ready before the first message is due.
 const LEAD_NS: u64 = 20_000_000;
 /// Longer than any answer takes that still counts.
@@ -55,8 +54,9 @@ pub struct Pace {
 impl Pace {
     /// What suits so many messages a second.
     pub fn for_rate(per_second: f64, drain: Duration) -> Self {
+        let look = LOOKS.iter().rev().find(|(from, _)| per_second >= *from);
         Self {
-            look_every: (per_second >= OFTEN_PER_SECOND).then_some(LOOK_EVERY),
+            look_every: look.map(|(_, every)| Duration::from_micros(*every)),
             client_queue: usize::MAX,
             drain,
         }
@@ -243,5 +243,171 @@ fn timespec(ns: u64) -> Timespec {
     Timespec {
         tv_sec: (ns / SECOND_NS) as i64,
         tv_nsec: (ns % SECOND_NS) as i64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::flow::{Flow, Mix};
+    use crate::load::market::{Market, Trader};
+    use crate::protocol::request::Names;
+    use crate::protocol::websocket::first_frame;
+    use crate::random::Random;
+    use client::{Credentials, Secret};
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use types::{AccountId, KeyId};
+
+    const SESSIONS: usize = 3;
+
+    fn market(listener: &TcpListener) -> Market {
+        let credentials = Credentials {
+            key: KeyId(7),
+            secret: Secret::HmacSha256(vec![1; 32]),
+        };
+        Market {
+            address: listener.local_addr().unwrap(),
+            host: "test".to_owned(),
+            cluster: "test".parse().unwrap(),
+            names: Names {
+                run: "r-".to_owned(),
+                symbols: vec!["AAA-BBB".to_owned()],
+            },
+            traders: vec![Trader {
+                account: AccountId(1),
+                credentials,
+            }],
+        }
+    }
+
+    /// The answer to one message of a client; none if it closes instead.
+    type Answer = fn(&[u8]) -> Option<Vec<u8>>;
+
+    fn serve(listener: TcpListener, protocol: Protocol, answer: Answer) {
+        for stream in listener.incoming().take(SESSIONS) {
+            let mut stream = stream.unwrap();
+            stream.set_nodelay(true).unwrap();
+            std::thread::spawn(move || {
+                let mut input = Vec::new();
+                let mut part = [0; 777];
+                while let Ok(read) = stream.read(&mut part) {
+                    if read == 0 {
+                        return;
+                    }
+                    input.extend_from_slice(&part[..read]);
+                    while let Some(length) = message_bytes(protocol, &input) {
+                        let message: Vec<u8> = input.drain(..length).collect();
+                        let Some(answer) = answer(&message) else { return };
+                        // In pieces, so that the reader must put them together.
+                        for piece in answer.chunks(50) {
+                            stream.write_all(piece).unwrap();
+                        }
+                    }
+                }
+            });
+        }
+    }
+
+    fn message_bytes(protocol: Protocol, input: &[u8]) -> Option<usize> {
+        match protocol {
+            // A client's frame has its mask besides; no request has more than 65,535 bytes.
+            Protocol::WebSocket => {
+                let length = match input.get(1)? & 0x7f {
+                    126 => usize::from(u16::from_be_bytes(*input.get(2..)?.first_chunk()?)) + 8,
+                    short => usize::from(short) + 6,
+                };
+                (input.len() >= length).then_some(length)
+            }
+            Protocol::Rest => {
+                let text = std::str::from_utf8(input).unwrap();
+                let (head, _) = text.split_once("\r\n\r\n")?;
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                let whole = head.len() + 4 + length.map_or(0, |length| length.parse::<usize>().unwrap());
+                (input.len() >= whole).then_some(whole)
+            }
+        }
+    }
+
+    fn frame(text: &str) -> Vec<u8> {
+        let mut frame = vec![0x81, 126];
+        frame.extend_from_slice(&u16::try_from(text.len()).unwrap().to_be_bytes());
+        frame.extend_from_slice(text.as_bytes());
+        assert!(first_frame(&frame).is_some());
+        frame
+    }
+
+    const BODY: &str = r#"{"outcome":"executed","applies_to":"order","repeat":false,"request_id":"x","order":null,"fills":[],"position":{"group":0,"epoch":1,"sequence":"5"},"durable_in":"region","times":{"received_at":"1","sequenced_at":"2","committed_at":null,"clock_error_bound_ns":"3"}}"#;
+
+    fn reply(message: &[u8]) -> Option<Vec<u8>> {
+        if message[0] == 0x8a {
+            return Some(Vec::new());
+        }
+        let (head, text) = message.split_at(if message[1] & 0x7f == 126 { 8 } else { 6 });
+        let mask = &head[head.len() - 4..];
+        let text: Vec<u8> = text
+            .iter()
+            .enumerate()
+            .map(|(index, byte)| byte ^ mask[index % 4])
+            .collect();
+        let message: wire::ws::ClientMessage = serde_json::from_slice(&text).unwrap();
+        let reply = format!(r#"{{"reply":{{"id":{},"status":201,"order":{BODY}}}}}"#, message.id);
+        // A ping before each reply, which is to be answered between two messages.
+        Some([b"\x89\x02hi".to_vec(), frame(&reply)].concat())
+    }
+
+    fn respond(_: &[u8]) -> Option<Vec<u8>> {
+        let length = BODY.len();
+        Some(format!("HTTP/1.1 201 Created\r\ncontent-length: {length}\r\n\r\n{BODY}").into_bytes())
+    }
+
+    fn drive_against(protocol: Protocol, answer: Answer) -> (Requests, Records) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let market = market(&listener);
+        let streams: Vec<TcpStream> = (0..SESSIONS)
+            .map(|_| TcpStream::connect(market.address).unwrap())
+            .collect();
+        std::thread::spawn(move || serve(listener, protocol, answer));
+        let mut random = Random(1);
+        let mut flow = Flow::new(Mix::NewOnly, 2, SESSIONS, 1, 1, 100);
+        let times: Vec<u64> = (0..900).map(|index| index * 10_000).collect();
+        let mut requests = Requests::new(&times, &mut flow, SESSIONS, None, &mut random).unwrap();
+        requests.encode(protocol, &market, &mut random);
+        let pace = Pace::for_rate(100.0, Duration::from_secs(20));
+        let (records, _) = drive(&requests, streams, protocol, pace, &Progress::default()).unwrap();
+        (requests, records)
+    }
+
+    #[test]
+    fn every_message_is_sent_once_and_its_answer_noted() {
+        for (protocol, answer) in [(Protocol::WebSocket, reply as Answer), (Protocol::Rest, respond)] {
+            let (requests, records) = drive_against(protocol, answer);
+            assert_eq!(records.faults, Vec::<String>::new(), "{protocol}");
+            assert_eq!(records.answers, 900);
+            for message in 0..requests.len() {
+                assert!(requests.intended[message] <= records.sent[message]);
+                assert!(records.sent[message] <= records.answered[message]);
+                assert_eq!(
+                    (records.verdicts[message].status, records.verdicts[message].sequence),
+                    (201, 5)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_too_many_is_a_fault_and_a_closed_connection_leaves_no_answer() {
+        let (_, records) = drive_against(Protocol::WebSocket, |message| {
+            Some([reply(message)?, reply(message)?].concat())
+        });
+        assert!(records.faults[0].contains("answered twice"), "{:?}", records.faults);
+        let (requests, records) = drive_against(Protocol::WebSocket, |_| None);
+        assert_eq!(records.answers, 0);
+        assert_eq!(records.answered, vec![0; requests.len()]);
+        assert!(
+            records.faults.iter().all(|fault| fault.contains("session ended")),
+            "{:?}",
+            records.faults
+        );
     }
 }

@@ -48,6 +48,8 @@ use crate::results::{self, Check, Series};
 
 /// Rates grow so much from step to step while they are held.
 const GROWTH: f64 = 1.6;
+/// How many faults are shown.
+const FAULTS_SHOWN: usize = 20;
 /// How often the knee is looked for between the last rate that was held and the first that wasn't.
 const SEARCHES: u32 = 2;
 
@@ -135,8 +137,11 @@ fn say_check(check: &Check) -> String {
 }
 
 fn fail_on_faults(faults: &[String], check: Option<&Check>) -> Result<()> {
-    for fault in faults {
+    for fault in faults.iter().take(FAULTS_SHOWN) {
         eprintln!("not as promised: {fault}");
+    }
+    if faults.len() > FAULTS_SHOWN {
+        eprintln!("and {} more", faults.len() - FAULTS_SHOWN);
     }
     if !faults.is_empty() || check.is_some_and(|check| !check.passed()) {
         bail!("the exchange did not keep what it promises: see above");

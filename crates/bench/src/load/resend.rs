@@ -13,6 +13,7 @@ use super::market::Market;
 use super::records::Records;
 use super::requests::Requests;
 use super::told::{AllTold, Fate};
+use crate::protocol::answer::Verdict;
 use crate::protocol::{Protocol, http, websocket};
 
 /// How many messages of a step are sent again.
@@ -49,7 +50,7 @@ pub fn send_some_again(
             let number = requests.numbers[item];
             told.sent_again(number);
             let first = records.verdicts[item];
-            if answer != (first.status, first.sequence, true) {
+            if !is_first_answer_again(first, answer) {
                 let id = market.names.request_id(number);
                 differences.push(format!(
                     "{id} was answered with status {} at sequence {}; sent again, with status {} at sequence {}, repeat {}",
@@ -59,6 +60,12 @@ pub fn send_some_again(
         }
     }
     Ok(differences)
+}
+
+/// The same outcome from the same place; a repeated placing has status 200 where the first had 201.
+fn is_first_answer_again(first: Verdict, (status, sequence, repeat): Answer) -> bool {
+    let same_status = status == first.status || status == 200 && first.status == 201;
+    same_status && sequence == first.sequence && repeat
 }
 
 /// Status, sequence, and whether it is a repeat.

@@ -39,6 +39,8 @@ pub struct Plan {
     pub client_queue: Option<usize>,
     /// The send buffer of each socket, in bytes; none: the system's.
     pub send_buffer: Option<usize>,
+    /// How long the generator rests between two looks; none: as suits the rate.
+    pub look_every: Option<Duration>,
     /// How long answers are waited for after the last message was due.
     pub drain: Duration,
 }
@@ -81,10 +83,9 @@ pub fn run_times(
     let progress = Arc::new(Progress::default());
     let watcher = Watcher::start(plan.per_second, requests.len() as u64, Arc::clone(&progress));
     let messages_per_second = requests.len() as f64 / (plan.warm_up + plan.seconds).as_secs_f64();
-    let pace = Pace {
-        client_queue: plan.client_queue.unwrap_or(usize::MAX),
-        ..Pace::for_rate(messages_per_second, plan.drain)
-    };
+    let mut pace = Pace::for_rate(messages_per_second, plan.drain);
+    pace.client_queue = plan.client_queue.unwrap_or(usize::MAX);
+    pace.look_every = plan.look_every.or(pace.look_every);
     let before = node.usage()?;
     let (records, generator) = drive(&requests, streams, plan.protocol, pace, &progress)?;
     let after = node.usage()?;

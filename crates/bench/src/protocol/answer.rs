@@ -161,3 +161,74 @@ pub fn code_of(text: &[u8]) -> &str {
     let end = value.iter().position(|byte| *byte == b'"').unwrap_or(0);
     std::str::from_utf8(&value[..end]).unwrap_or("")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POSITION: &str = r#""position":{"group":0,"epoch":1,"sequence":"12345"},"durable_in":"region","times":{"received_at":"1","sequenced_at":"2","committed_at":null,"clock_error_bound_ns":"3"}"#;
+
+    fn order() -> String {
+        format!(
+            r#"{{"outcome":"executed","applies_to":"order","repeat":false,"request_id":"sequence","order":null,"fills":[],{POSITION}}}"#
+        )
+    }
+
+    fn problem(more: &str) -> String {
+        format!(
+            r#"{{"type":"/docs#busy","title":"t","status":503,"code":"busy","outcome":"not_executed","applies_to":"attempt"{more}}}"#
+        )
+    }
+
+    /// The common form is read as serde reads it, and any other form through serde.
+    #[test]
+    fn the_fast_reader_and_serde_agree() {
+        let rejected = problem(&format!(",{POSITION}"));
+        for (body, status, sequence) in [
+            (format!(r#""order":{}"#, order()), 201, 12_345),
+            (format!(r#""problem":{}"#, problem(r#","retry_after_ms":5"#)), 503, 0),
+            (format!(r#""problem":{rejected}"#), 422, 12_345),
+        ] {
+            let text = format!(r#"{{"reply":{{"id":77,"status":{status},{body}}}}}"#);
+            let wanted = Message::One(77, Verdict { status, sequence });
+            assert_eq!(Message::parse_common(text.as_bytes()), Some(wanted.clone()), "{text}");
+            assert_eq!(Message::parse_any(text.as_bytes()).unwrap(), wanted);
+            let spaced = text.replace(":{", ": {");
+            assert_eq!(Message::parse_common(spaced.as_bytes()), None);
+            assert_eq!(
+                Message::parse(spaced.as_bytes()).unwrap(),
+                wanted,
+                "another spelling means the same"
+            );
+        }
+        assert_eq!(Verdict::of_body(201, order().as_bytes()).unwrap().sequence, 12_345);
+        assert_eq!(Verdict::of_body(503, problem("").as_bytes()).unwrap().sequence, 0);
+        assert_eq!(code_of(problem("").as_bytes()), "busy");
+    }
+
+    #[test]
+    fn batches_have_a_verdict_for_each_item() {
+        let items = format!(
+            r#"[{{"status":201,"answer":{}}},{{"status":503,"problem":{}}}]"#,
+            order(),
+            problem("")
+        );
+        let text = format!(r#"{{"reply":{{"id":9,"status":200,"batch":{{"items":{items}}}}}}}"#);
+        let verdict = |status, sequence| Verdict { status, sequence };
+        let wanted = vec![verdict(201, 12_345), verdict(503, 0)];
+        assert_eq!(
+            Message::parse(text.as_bytes()).unwrap(),
+            Message::Batch(9, 200, wanted.clone())
+        );
+        let body = format!(r#"{{"items":{items}}}"#);
+        assert_eq!(Verdict::of_batch_body(body.as_bytes()).unwrap(), wanted);
+    }
+
+    #[test]
+    fn what_is_no_answer_is_an_error_or_something_else() {
+        assert!(Message::parse(b"{\"reply\":{\"id\":").is_err());
+        assert!(Verdict::of_body(201, b"{}").is_err());
+        let problem = format!(r#"{{"problem":{}}}"#, problem(""));
+        assert!(matches!(Message::parse(problem.as_bytes()), Ok(Message::Other(_))));
+    }
+}

@@ -137,3 +137,106 @@ fn end_of_head(input: &[u8]) -> Option<usize> {
         at += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use client::Secret;
+    use types::{KeyId, Side};
+
+    /// What came in, cut after each byte: the same answers, whole, in order.
+    #[test]
+    fn answers_are_read_however_they_are_cut() {
+        let answers = [
+            "HTTP/1.1 201 Created\r\ncontent-type: application/json\r\nContent-Length: 5\r\n\r\nhello",
+            "HTTP/1.1 200 OK\r\ncontent-length:0\r\n\r\n",
+            "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: Close\r\ncontent-length: 4\r\n\r\n\r\n\r\n",
+        ];
+        let input = answers.concat().into_bytes();
+        let mut at = 0;
+        let mut seen = Vec::new();
+        for end in 0..=input.len() {
+            while let Some(response) = first_response(&input[at..end]).unwrap() {
+                at += response.bytes;
+                seen.push((response.status, response.body.to_vec(), response.closes));
+            }
+        }
+        let wanted = [
+            (201, b"hello".to_vec(), false),
+            (200, Vec::new(), false),
+            (503, b"\r\n\r\n".to_vec(), true),
+        ];
+        assert_eq!((seen.as_slice(), at), (wanted.as_slice(), input.len()));
+    }
+
+    #[test]
+    fn what_is_no_such_answer_is_said_to_be_none() {
+        for input in [
+            "SSH-2.0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n\r\n",
+            "HTTP/1.1 20\r\n\r\n",
+            "HTTP/1.1 2000 OK\r\ncontent-length: x\r\n\r\n",
+        ] {
+            assert!(first_response(input.as_bytes()).is_err(), "{input}");
+        }
+    }
+
+    #[test]
+    fn requests_carry_their_signature_and_body() {
+        let credentials = Credentials {
+            key: KeyId(7),
+            secret: Secret::HmacSha256((0..32).collect()),
+        };
+        let cluster = "demo-1".parse().unwrap();
+        let signer = Signer {
+            credentials: &credentials,
+            cluster: &cluster,
+            host: "127.0.0.1:1",
+            at: SignedAt {
+                timestamp_ms: 1_700_000_000_000,
+                window_ms: 5_000,
+            },
+        };
+        let names = Names {
+            run: "r-".to_owned(),
+            symbols: vec!["AAA-BBB".to_owned()],
+        };
+        let request = |kind| OrderRequest {
+            number: 5,
+            kind,
+            instrument: 0,
+            side: Side::Buy,
+            price_ticks: 100,
+            quantity_lots: 1,
+        };
+        for (kind, first_line, has_body) in [
+            (Kind::Place, "POST /v1/orders HTTP/1.1", true),
+            (Kind::Replace(3), "PATCH /v1/orders/by-client-id/r-3 HTTP/1.1", true),
+            (Kind::Cancel(3), "DELETE /v1/orders/by-client-id/r-3 HTTP/1.1", false),
+        ] {
+            let mut bytes = Vec::new();
+            signer.push_request(&mut bytes, &names, &[request(kind)], false);
+            let text = String::from_utf8(bytes).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            let mut lines = head.split("\r\n");
+            assert_eq!(lines.next(), Some(first_line));
+            let headers: std::collections::BTreeMap<_, _> = lines.map(|line| line.split_once(": ").unwrap()).collect();
+            assert_eq!(headers["meridian-request-id"], "r-5");
+            assert_eq!(
+                headers.get("content-length").map(|length| length.parse().unwrap()),
+                has_body.then_some(body.len())
+            );
+            // Signing is tested against other implementations in `client`; here it must be over these very bytes.
+            let (method, target) = first_line.strip_suffix(" HTTP/1.1").unwrap().split_once(' ').unwrap();
+            let parts = RequestParts {
+                method,
+                target,
+                request_id: "r-5",
+                body: body.as_bytes(),
+            };
+            for (name, value) in credentials.headers(&cluster, &parts, signer.at) {
+                assert_eq!(headers[name], value, "{kind:?}");
+            }
+        }
+    }
+}

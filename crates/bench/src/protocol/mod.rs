@@ -12,6 +12,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Protocol {
     /// One session, one login, one message a request.
+    #[value(name = "websocket")]
     WebSocket,
     /// HTTP/1.1 with connections that are kept, each request signed.
     Rest,

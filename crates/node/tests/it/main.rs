@@ -5,6 +5,7 @@ mod cut_off;
 mod disk_full;
 mod faults;
 mod journal;
+mod load;
 mod lobster;
 mod process;
 mod restart;
