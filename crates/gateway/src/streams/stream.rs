@@ -306,7 +306,7 @@ impl Stream {
                     .previous(stream, published.sequence.max(state.touched.sequence));
                 self.previous = last.map(|sequence| view.position_of(sequence));
                 let items = match stream {
-                    PrivateStream::Orders => Some(SnapshotItems::Orders(state.orders.values().copied().collect())),
+                    PrivateStream::Orders => Some(SnapshotItems::Orders(state.orders.after(None).copied().collect())),
                     PrivateStream::Fills => None,
                     PrivateStream::Balances => Some(SnapshotItems::Balances(state.balances.clone())),
                 };

@@ -1,13 +1,11 @@
 //! One account: its status, balances and open orders, and where in the log its last events are.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use types::{
-    Account, AccountId, Balance, Event, Order, OrderId, OrderStatus, OrderTarget, Position, RequestId, Sequence,
-    Timestamp, Trade,
-};
+use types::{Account, AccountId, Balance, Event, Order, OrderStatus, Position, Sequence, Timestamp, Trade};
 
+use super::open_orders::OpenOrders;
 use super::wake::Listeners;
 
 /// One of an account's own streams.
@@ -64,9 +62,8 @@ pub(crate) struct AccountState {
     pub account: Option<Account>,
     /// By asset.
     pub balances: Vec<Balance>,
-    /// Open orders, the oldest first.
-    pub orders: BTreeMap<OrderId, Order>,
-    by_client_id: HashMap<RequestId, OrderId>,
+    /// Open orders.
+    pub orders: OpenOrders,
     /// When its dead man's switch fires.
     pub cancel_after: Option<Timestamp>,
     /// The last command that changed it.
@@ -76,22 +73,13 @@ pub(crate) struct AccountState {
 }
 
 impl AccountState {
-    /// Takes in an order that is open.
-    pub fn insert(&mut self, order: Order) {
-        self.by_client_id.insert(order.client_order_id, order.order_id);
-        self.orders.insert(order.order_id, order);
-    }
-
     /// Applies an event of this account and returns the order that it closed, if it did.
     pub fn apply(&mut self, id: AccountId, event: &Event) -> Option<Order> {
         match event {
-            Event::OrderPlaced(order) => self.insert(*order),
-            Event::OrderReplaced { order, .. } => {
-                self.orders.insert(order.order_id, *order);
-            }
+            Event::OrderPlaced(order) | Event::OrderReplaced { order, .. } => self.orders.insert(*order),
             Event::Traded(trade) => return self.fill(id, trade),
             Event::OrderClosed { order, .. } => {
-                self.remove(order.order_id);
+                self.orders.remove(order.order_id);
                 return Some(*order);
             }
             Event::BalanceChanged { balance, .. } => {
@@ -110,35 +98,19 @@ impl AccountState {
         None
     }
 
-    /// The open order that is meant.
-    pub fn order(&self, target: &OrderTarget) -> Option<&Order> {
-        match target {
-            OrderTarget::OrderId(order_id) => self.orders.get(order_id),
-            OrderTarget::ClientOrderId(client_order_id) => self.orders.get(self.by_client_id.get(client_order_id)?),
-        }
-    }
-
     fn fill(&mut self, account: AccountId, trade: &Trade) -> Option<Order> {
         let side = if trade.taker.account == account {
             &trade.taker
         } else {
             &trade.maker
         };
-        let order = self.orders.get_mut(&side.order_id).expect("only open orders trade");
+        let order = self.orders.get_mut(side.order_id).expect("only open orders trade");
         add_fill(order, trade, side.fee.0);
         if side.remaining.0 > 0 {
             return None;
         }
         order.status = OrderStatus::Filled;
-        self.remove(side.order_id)
-    }
-
-    fn remove(&mut self, order_id: OrderId) -> Option<Order> {
-        let order = self.orders.remove(&order_id)?;
-        if self.by_client_id.get(&order.client_order_id) == Some(&order_id) {
-            self.by_client_id.remove(&order.client_order_id);
-        }
-        Some(order)
+        self.orders.remove(side.order_id)
     }
 }
 

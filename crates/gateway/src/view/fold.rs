@@ -59,7 +59,7 @@ impl Folder {
         for event in facts {
             match event {
                 Event::OrderPlaced(order) => {
-                    locked(&self.account(view, order.account).state).insert(*order);
+                    locked(&self.account(view, order.account).state).orders.insert(*order);
                     let change = LevelChange {
                         quantity: order.remaining().0,
                         order_count: 1,

@@ -18,6 +18,7 @@ mod closed;
 mod fold;
 mod levels;
 mod market;
+mod open_orders;
 mod queries;
 mod reference;
 mod refill;

@@ -148,7 +148,7 @@ impl View {
 
     /// An account's open order.
     pub fn open_order(&self, id: AccountId, target: &OrderTarget) -> Option<Order> {
-        locked(&self.account_slot(id)?.state).order(target).copied()
+        locked(&self.account_slot(id)?.state).orders.get(target).copied()
     }
 
     /// How many orders an account has open.
@@ -174,11 +174,7 @@ impl View {
             };
         };
         let state = locked(&slot.state);
-        let start = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        let orders = state
-            .orders
-            .range((start, std::ops::Bound::Unbounded))
-            .map(|(_, order)| order);
+        let orders = state.orders.after(after);
         let wanted = orders.filter(|order| instrument.is_none_or(|instrument| order.instrument == instrument));
         let mut items: Vec<_> = wanted.take(limit.saturating_add(1)).copied().collect();
         let more = items.len() > limit;
@@ -335,7 +331,8 @@ impl View {
             let state = locked(&slot.state);
             contents.accounts.extend(state.account);
             contents.balances.extend(&state.balances);
-            contents.orders.extend(&state.orders);
+            let orders = state.orders.after(None);
+            contents.orders.extend(orders.map(|order| (order.order_id, *order)));
         }
         for (index, market) in read(&self.markets).iter().enumerate() {
             let id = InstrumentId(u32::try_from(index).expect("ids are 32 bits"));

@@ -131,6 +131,24 @@ impl Segment {
         self.newest_at = sequenced_at;
     }
 
+    /// Takes over what was written since, from the writer's own picture of this segment.
+    pub fn extend_to(&mut self, written: &Self) {
+        let Self {
+            first: _,
+            end,
+            bytes,
+            newest_at,
+            file: _,
+            path: _,
+            index,
+        } = written;
+        (self.end, self.bytes, self.newest_at) = (*end, *bytes, *newest_at);
+        match index.get(self.index.len()..) {
+            Some(new) => self.index.extend_from_slice(new),
+            None => self.index.clone_from(index),
+        }
+    }
+
     /// Forgets the records from `end` on, and the one that `end` lies in.
     pub fn truncate(&mut self, end: Sequence) -> Result<(), ReadError> {
         let mut reader = self.reader(self.first);

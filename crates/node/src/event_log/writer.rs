@@ -266,7 +266,7 @@ impl Writer {
         let mut state = self.log.write_state();
         let index = state.segments.partition_point(|segment| segment.first < active.first);
         match state.segments.get_mut(index) {
-            Some(segment) if segment.first == active.first => *segment = active.clone(),
+            Some(segment) if segment.first == active.first => segment.extend_to(active),
             _ => state.segments.insert(index, active.clone()),
         }
         self.forget_recent(&mut state);
