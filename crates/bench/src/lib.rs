@@ -27,6 +27,8 @@ pub enum BenchCommand {
     Engine(engine::EngineArguments),
     /// Write performance.md and its pictures again from the results of a run, without measuring.
     Render(report::RenderArguments),
+    /// The same load on the design that people have today: a service over Postgres.
+    Peer(peer::PeerArguments),
     /// Serve the design that people have today, with a database of its own: for whoever measures it.
     #[command(hide = true)]
     PeerServe(peer::ServeArguments),
@@ -44,6 +46,7 @@ impl BenchCommand {
             Self::Burst(arguments) => load::run_burst(arguments),
             Self::Engine(arguments) => engine::run(arguments),
             Self::Render(arguments) => report::run(arguments),
+            Self::Peer(arguments) => peer::run(arguments),
             Self::PeerServe(arguments) => peer::serve(arguments),
         }
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use types::AccountId;
 
 use super::arguments::LoadArguments;
 use super::flow::Flow;
@@ -13,7 +14,7 @@ use super::oracle::Oracle;
 use super::processes::Processes;
 use super::resend::send_some_again;
 use super::step::{Plan, Run, run_times};
-use super::told::AllTold;
+use super::told::{AllTold, Fate};
 use super::{journal, schedule, table};
 use crate::floor::{Floor, RECORD_BYTES};
 use crate::random::Random;
@@ -170,6 +171,16 @@ impl<'a> Campaign<'a> {
         let (check, differences) = look_up(&self.target.market, &self.told)?;
         self.faults.extend(differences);
         Ok(check)
+    }
+
+    /// The orders whose placing was acknowledged, by account and id.
+    pub fn acknowledged_orders(&self) -> Vec<(AccountId, String)> {
+        let placed = (0..).zip(&self.told.requests);
+        let placed = placed.filter(|(_, told)| told.places && matches!(told.fate, Fate::Executed(_)));
+        let names = &self.target.market.names;
+        placed
+            .map(|(number, told)| (AccountId(told.account), names.request_id(number)))
+            .collect()
     }
 
     /// What was not as promised.

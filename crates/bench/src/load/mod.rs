@@ -28,7 +28,7 @@ mod resend;
 mod schedule;
 mod session;
 mod step;
-mod table;
+pub mod table;
 mod timeline;
 mod told;
 
@@ -41,8 +41,9 @@ pub use arguments::LoadArguments;
 pub use burst::BurstArguments;
 pub use campaign::{Campaign, Target};
 pub use connect::connect_one;
-pub use market::{Market, MarketSize, epoch_ms};
+pub use market::{ACCOUNTS_MAX, Market, MarketSize, Trader, epoch_ms, new_run};
 pub use own_node::OwnNode;
+pub use processes::Processes;
 
 use crate::results::{self, Check, Series};
 

@@ -14,8 +14,8 @@ pub(super) const DECIMALS: u8 = 8;
 pub(super) const FEE_PPM: i64 = 173;
 /// The largest quantity of an order, in lots.
 const QUANTITY_MAX: Quantity = Quantity(10_000_000);
-/// The most that an order may be worth, in smallest units of the quote asset.
-const NOTIONAL_MAX: i128 = 100_000_000 * 100_000_000;
+/// The most that an order may be worth, 100 million, as ticks times lots.
+pub(super) const PRICE_TIMES_QUANTITY_MAX: i64 = 100_000_000_000;
 
 /// Smallest units of the base asset in a lot.
 pub(super) const BASE_PER_LOT: i64 = 10_000_000;
@@ -51,9 +51,9 @@ pub(super) fn hold(side: Side, price: Price, quantity: Quantity) -> Result<i64, 
     if quantity > QUANTITY_MAX {
         return Err(OutOfRange::QuantityTooLarge);
     }
-    let notional = i128::from(price.0) * i128::from(quantity.0) * i128::from(QUOTE_PER_LOT_TICK);
-    let cost = i64::try_from(notional).ok().filter(|_| notional <= NOTIONAL_MAX);
-    let cost = cost.ok_or(OutOfRange::Notional)?;
+    let product = price.0.checked_mul(quantity.0);
+    let product = product.filter(|product| *product <= PRICE_TIMES_QUANTITY_MAX);
+    let cost = product.ok_or(OutOfRange::Notional)? * QUOTE_PER_LOT_TICK;
     Ok(match side {
         Side::Sell => quantity.0 * BASE_PER_LOT,
         Side::Buy => cost + (cost * FEE_PPM + MILLION - 1) / MILLION,

@@ -11,6 +11,7 @@
 
 mod audit;
 mod market;
+mod measure;
 mod refused;
 mod schema;
 mod serve;
@@ -33,6 +34,7 @@ use types::{AccountId, ClusterId, KeyId};
 use wire::json::KeyType;
 
 pub use audit::Audit;
+pub use measure::{PeerArguments, measure, run};
 pub use serve::ServeArguments;
 
 use schema::{Beginning, Key, Material};
@@ -180,22 +182,9 @@ impl Peer {
         &self.traders
     }
 
-    /// The service's process and all of the database's: their processor time is what the peer costs.
-    pub fn processes(&self) -> Vec<u32> {
-        let database = self.ready.database_process;
-        let path = format!("/proc/{database}/task/{database}/children");
-        let children = std::fs::read_to_string(path).unwrap_or_default();
-        let children = children.split_whitespace().filter_map(|id| id.parse().ok());
-        [self.child.id(), database].into_iter().chain(children).collect()
-    }
-
-    /// Writes everything out, so that no checkpoint falls into the next minutes. Best before a warm-up: the first change
-    /// of each page after it is logged whole.
-    ///
-    /// # Errors
-    /// What the database says.
-    pub async fn checkpoint(&self) -> Result<()> {
-        schema::checkpoint(&server::connect(&self.ready.socket).await?).await
+    /// The service's process, whose child the database is.
+    pub fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Checks what the peer promised: that each of these orders, whose placing was acknowledged, is in the table exactly

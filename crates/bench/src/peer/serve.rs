@@ -59,8 +59,6 @@ pub(super) struct Ready {
     pub address: SocketAddr,
     /// The folder of the database's socket.
     pub socket: PathBuf,
-    /// The database's first process.
-    pub database_process: u32,
 }
 
 /// Makes the database, starts both, serves until it is told to end, and stops both in good order.
@@ -90,7 +88,6 @@ async fn serve(server: &Server, cluster: ClusterId, connections: usize) -> Resul
     let ready = Ready {
         address: listener.local_addr()?,
         socket: server.socket().to_owned(),
-        database_process: server.process().context("the database runs")?,
     };
     println!("{}", serde_json::to_string(&ready)?);
     std::io::stdout().flush()?;

@@ -51,6 +51,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("autovacuum_vacuum_cost_delay", "2ms"),
     // Each statement is planned once: all of them look rows up by their whole key.
     ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
     ("jit", "off"),
     ("random_page_cost", "1.1"),
     // Nothing is told that nobody reads.
@@ -258,6 +259,7 @@ impl Server {
     }
 
     /// The process that the others of the server are children of, while it runs.
+    #[cfg(test)]
     pub fn process(&self) -> Option<u32> {
         self.running.as_ref().map(Child::id)
     }

@@ -260,17 +260,29 @@ impl Service {
     }
 
     /// Why an order was not changed, unless it was by the same request before.
-    fn unchanged(&self, found: Option<Box<StoredOrder>>, by: &RequestId) -> Result<Box<StoredOrder>, Refused> {
+    fn unchanged(
+        &self,
+        found: Option<Box<StoredOrder>>,
+        by: &RequestId,
+        change: &Change,
+    ) -> Result<Box<StoredOrder>, Refused> {
         let Some(stored) = found.filter(|stored| !stored.is_unfunded) else {
             return Err(Refused::new(RejectReason::OrderUnknown));
         };
         if stored.changed_by.as_deref() == Some(by.as_str()) {
             return Ok(stored);
         }
-        Err(Refused::new(match stored.order.status {
-            OrderStatus::Open => RejectReason::NothingToChange,
-            _ => RejectReason::OrderClosed,
-        }))
+        let order = &stored.order;
+        if order.status != OrderStatus::Open {
+            return Err(Refused::new(RejectReason::OrderClosed));
+        }
+        let price = change.price.unwrap_or(order.price);
+        let quantity = change.quantity.unwrap_or(order.quantity);
+        if (price, quantity) == (order.price, order.quantity) {
+            return Err(Refused::new(RejectReason::NothingToChange));
+        }
+        market::hold(order.side, price, quantity)?;
+        Err(Refused::new(RejectReason::InsufficientFunds))
     }
 }
 
@@ -288,8 +300,11 @@ async fn cancel(
     let changed = service.store.cancel(account, &id, &request).await;
     let (stored, repeat) = match changed.map_err(|error| named(error.into()))? {
         Changed::Now(stored) => (stored, false),
-        Changed::Not(found) => (service.unchanged(found, &request).map_err(named)?, true),
-        Changed::Unfunded | Changed::TooLarge => return Err(named(Refused::new(Refusal::InternalError))),
+        Changed::Not(found) => {
+            let found = service.unchanged(found, &request, &Change::default());
+            (found.map_err(named)?, true)
+        }
+        Changed::TooLarge => return Err(named(Refused::new(Refusal::InternalError))),
     };
     let mut answer = service.answer(&request, &stored, received_at);
     answer.repeat = repeat;
@@ -314,8 +329,7 @@ async fn replace(
     let changed = service.store.replace(account, &id, &request, &change).await;
     let (stored, repeat) = match changed.map_err(|error| named(error.into()))? {
         Changed::Now(stored) => (stored, false),
-        Changed::Not(found) => (service.unchanged(found, &request).map_err(named)?, true),
-        Changed::Unfunded => return Err(named(Refused::new(RejectReason::InsufficientFunds))),
+        Changed::Not(found) => (service.unchanged(found, &request, &change).map_err(named)?, true),
         Changed::TooLarge => return Err(named(Refused::new(RejectReason::NotionalTooLarge))),
     };
     let mut answer = service.answer(&request, &stored, received_at);

@@ -19,7 +19,7 @@ use types::{
     Price, Quantity, RequestId, SelfTradePrevention, Sequence, Side, TimeInForce, Timestamp,
 };
 
-use super::market::{BASE_PER_LOT, FEE_PPM, QUOTE_PER_LOT_TICK, held_asset};
+use super::market::{BASE_PER_LOT, FEE_PPM, PRICE_TIMES_QUANTITY_MAX, QUOTE_PER_LOT_TICK, held_asset};
 use super::server;
 
 /// How long a request waits for a connection before it is refused.
@@ -85,24 +85,27 @@ const CANCEL: &str = concat!(
     " FROM closed"
 );
 
-/// A refusal for want of funds is the balance's own check, which takes the whole statement back.
+/// Takes the order first, like a cancel, so that the two can't meet crosswise.
 const REPLACE: &str = concat!(
-    "WITH changed AS (
-        UPDATE orders SET price = coalesce($4::bigint, price), quantity = coalesce($5::bigint, quantity),
-            hold_before = hold, changed_by = $3, post_only = coalesce($6::boolean, post_only),
-            hold = CASE side
-                WHEN 1 THEN coalesce($5, quantity) * $7::bigint
-                ELSE coalesce($4, price) * coalesce($5, quantity) * $8::bigint
-                    + (coalesce($4, price) * coalesce($5, quantity) * $8 * $9::bigint + 999999) / 1000000 END
-        WHERE account_id = $1 AND client_order_id = $2 AND status = 0
-            AND (coalesce($4, price) <> price OR coalesce($5, quantity) <> quantity) RETURNING *),
-    moved AS (
-        UPDATE balances SET available = available + changed.hold_before - changed.hold,
-            held = balances.held - changed.hold_before + changed.hold
-        FROM changed WHERE balances.account_id = changed.account_id AND balances.asset_id = changed.held_asset)
-    SELECT ",
-    columns!(),
-    " FROM changed"
+    "WITH old AS (
+        SELECT price, quantity, hold, held_asset, side,
+            coalesce($4::bigint, price) AS new_price, coalesce($5::bigint, quantity) AS new_quantity
+        FROM orders WHERE account_id = $1 AND client_order_id = $2 AND status = 0 FOR UPDATE),
+    wanted AS (
+        SELECT hold, held_asset, new_price, new_quantity, CASE side
+            WHEN 1 THEN new_quantity * $7::bigint
+            ELSE new_price * new_quantity * $8::bigint
+                + (new_price * new_quantity * $8 * $9::bigint + 999999) / 1000000 END AS new_hold
+        FROM old WHERE (new_price <> price OR new_quantity <> quantity) AND new_price * new_quantity <= $10::bigint),
+    funded AS (
+        UPDATE balances SET available = available + wanted.hold - wanted.new_hold,
+            held = held - wanted.hold + wanted.new_hold
+        FROM wanted WHERE account_id = $1 AND asset_id = wanted.held_asset AND available + wanted.hold >= wanted.new_hold
+        RETURNING wanted.new_price, wanted.new_quantity, wanted.new_hold)
+    UPDATE orders SET price = new_price, quantity = new_quantity, hold = new_hold, changed_by = $3,
+        post_only = coalesce($6::boolean, post_only)
+    FROM funded WHERE account_id = $1 AND client_order_id = $2 RETURNING ",
+    columns!()
 );
 
 const FIND: &str = concat!(
@@ -156,9 +159,7 @@ pub(super) enum Changed {
     Now(Box<StoredOrder>),
     /// Nothing was changed. There may be an order under this id.
     Not(Option<Box<StoredOrder>>),
-    /// The account doesn't have what the replaced order would hold.
-    Unfunded,
-    /// The replaced order would be worth more than an order may be.
+    /// The replaced order would be worth more than the table's numbers can say.
     TooLarge,
 }
 
@@ -260,7 +261,7 @@ impl Store {
         let client = self.pool.get().await?;
         let price = change_to.price.map(|price| price.0);
         let quantity = change_to.quantity.map(|quantity| quantity.0);
-        let parameters: [&(dyn ToSql + Sync); 9] = [
+        let parameters: [&(dyn ToSql + Sync); 10] = [
             &number(account),
             &id.as_str(),
             &by.as_str(),
@@ -270,14 +271,11 @@ impl Store {
             &BASE_PER_LOT,
             &QUOTE_PER_LOT_TICK,
             &FEE_PPM,
+            &PRICE_TIMES_QUANTITY_MAX,
         ];
         let changed = change(&client, REPLACE, &parameters).await;
-        let too_large = has_code(&changed, &SqlState::NUMERIC_VALUE_OUT_OF_RANGE);
-        if too_large || violates(&changed, "orders_notional") {
+        if has_code(&changed, &SqlState::NUMERIC_VALUE_OUT_OF_RANGE) {
             return Ok(Changed::TooLarge);
-        }
-        if has_code(&changed, &SqlState::CHECK_VIOLATION) {
-            return Ok(Changed::Unfunded);
         }
         match changed? {
             Some(row) => Ok(Changed::Now(Box::new(stored(&row, account)))),
@@ -347,11 +345,6 @@ async fn find(client: &Object, account: AccountId, id: &RequestId) -> Result<Opt
 
 fn has_code<T>(result: &Result<T, tokio_postgres::Error>, code: &SqlState) -> bool {
     result.as_ref().err().and_then(tokio_postgres::Error::code) == Some(code)
-}
-
-fn violates<T>(result: &Result<T, tokio_postgres::Error>, constraint: &str) -> bool {
-    let error = result.as_ref().err().and_then(tokio_postgres::Error::as_db_error);
-    error.and_then(|error| error.constraint()) == Some(constraint)
 }
 
 fn number(account: AccountId) -> i32 {

@@ -36,8 +36,10 @@ async fn world(test: &str, key_type: KeyType) -> Option<World> {
         writeln!(std::io::stderr(), "SKIPPED bench::peer::{test}: {why}").expect("standard error is open");
         return None;
     }
+    // Little memory, and requests that meet crosswise are not waited for as long as in a run.
+    let settings = ["shared_buffers=32MB", "deadlock_timeout=20ms"].map(str::to_owned);
     let folder = harness::work_folder(&format!("peer-{test}")).unwrap();
-    let mut server = Server::create(&folder.join("postgres"), 4, &["shared_buffers=32MB".to_owned()]).unwrap();
+    let mut server = Server::create(&folder.join("postgres"), 4, &settings).unwrap();
     server.start().await.unwrap();
     let (traders, keys) = traders(&PeerSettings {
         accounts: 2,
@@ -305,6 +307,56 @@ async fn requests_move_orders_and_holds() {
         ..audit
     };
     assert!(audit.holds() && audit.open_orders == 1, "{audit:?}");
+    world.end();
+}
+
+/// Several sessions ask for the same few orders at once; whoever comes first, the money adds up.
+#[tokio::test]
+async fn requests_that_meet_keep_the_money() {
+    let Some(world) = world("meeting", KeyType::HmacSha256).await else {
+        return;
+    };
+    let trader = world.traders[0].clone();
+    let client = world.client(&trader.credentials).await;
+    let mut sessions = Vec::new();
+    for session in 0..8_u32 {
+        let client = client.clone();
+        sessions.push(tokio::spawn(async move {
+            let mut words = std::collections::BTreeSet::new();
+            for turn in 0..60_u32 {
+                let id = format!("m-{}", turn / 2);
+                let by = format!("{session}-{turn}");
+                let target = format!("/v1/orders/by-client-id/{id}");
+                let answer = match (session + turn) % 4 {
+                    0 | 1 => {
+                        let side = if turn % 4 < 2 { Side::Buy } else { Side::Sell };
+                        let order = order(&id, side, "100.00", "0.1", TimeInForce::Gtc);
+                        client.change(Method::POST, "/v1/orders", &id, Some(&order)).await
+                    }
+                    2 => {
+                        let replace = json::Replace {
+                            quantity: Some(DecimalText(format!("{}.0", 1 + (session + turn) % 5))),
+                            ..json::Replace::default()
+                        };
+                        client.change(Method::PATCH, &target, &by, Some(&replace)).await
+                    }
+                    _ => client.change(Method::DELETE, &target, &by, None::<&()>).await,
+                };
+                words.insert(word(answer));
+            }
+            words
+        }));
+    }
+    let mut words = std::collections::BTreeSet::new();
+    for session in sessions {
+        words.append(&mut session.await.unwrap());
+    }
+    for wanted in ["open", "cancelled", "repeat open", "order_closed"] {
+        assert!(words.contains(wanted), "{words:?}");
+    }
+    let acknowledged: Vec<_> = (0..30).map(|number| (trader.account, format!("m-{number}"))).collect();
+    let audit = world.audit(&acknowledged).await;
+    assert!(audit.holds() && audit.orders == 30, "{audit:?}");
     world.end();
 }
 
