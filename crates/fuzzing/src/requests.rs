@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use types::{ClusterId, Decimal, OrderId, Position, RequestId, Symbol};
 use wire::json;
-use wire::ws::{ClientMessage, Request, ServerMessage};
+use wire::ws::{ClientMessage, OrderRequest, Request, ServerMessage};
 
 /// Any body of a REST request, each as every kind of request.
 pub fn json_requests(bytes: &[u8]) {
@@ -54,10 +54,24 @@ pub fn json_requests(bytes: &[u8]) {
 /// Any text frame, as each side would read it.
 pub fn websocket_messages(bytes: &[u8]) {
     round_trip::<ServerMessage>(bytes);
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    let uncopied = OrderRequest::read(text);
     let Some(message) = round_trip::<ClientMessage>(bytes) else {
+        assert_eq!(uncopied, None, "what isn't valid is not valid without a copy");
         return;
     };
-    match message.into_request() {
+    let id = message.id;
+    let request = message.into_request();
+    if let Some(uncopied) = uncopied {
+        let same = match request.as_ref().expect("there is exactly one") {
+            Request::Place(order) => OrderRequest::Place(order.into()),
+            Request::Replace(change) => OrderRequest::Replace(change.into()),
+            Request::Cancel(cancel) => OrderRequest::Cancel(cancel.into()),
+            other => panic!("{other:?} is not about one order"),
+        };
+        assert_eq!(uncopied, (id, same));
+    }
+    match request {
         Some(Request::Place(order)) => new_order(&order),
         Some(Request::Batch(batch)) => batch.items.iter().for_each(batch_item),
         Some(Request::Subscribe(subscribe)) => {

@@ -5,6 +5,7 @@ use types::{
     RequestId, Timestamp, Trade,
 };
 use wire::errors::{ErrorCode, Refusal};
+use wire::json::write::OrderAnswerParts;
 use wire::json::{self, AppliesTo, DurableIn, Outcome, Role, Scale, Times};
 
 use crate::failure::Failure;
@@ -89,15 +90,10 @@ impl Shared {
         Ok(answer?)
     }
 
-    async fn what_came_of(&self, request_id: RequestId, applied: Applied) -> Result<Executed, Failure> {
-        let executed = Executed {
-            applied,
-            request_id,
-            repeat: false,
-            order_now: None,
-        };
+    /// What came of a command that was applied: of a repeat, what came of it the first time.
+    pub async fn what_came_of(&self, request_id: RequestId, applied: Applied) -> Result<Executed, Failure> {
+        let executed = Executed::first(request_id, applied);
         match executed.applied.events().first() {
-            Some(Event::Rejected { reason, .. }) => Err(executed.reject(*reason)),
             Some(Event::Repeated {
                 original,
                 reason,
@@ -123,8 +119,7 @@ impl Shared {
                 }
                 Ok(executed)
             }
-            Some(_) => Ok(executed),
-            None => Err(Refusal::InternalError.into()),
+            _ => executed.checked(),
         }
     }
 
@@ -141,7 +136,7 @@ impl Shared {
 
     /// The scale of an instrument at a position.
     pub fn scale(&self, instrument: InstrumentId, position: Position) -> Option<Scale> {
-        let reference = self.view.reference();
+        let reference = self.view.reference_now();
         let instrument = reference.instrument_at(instrument, position.sequence)?;
         let quote = reference.asset(instrument.quote)?;
         Some(Scale::of(instrument, &quote))
@@ -154,6 +149,39 @@ impl Shared {
             let failure = answer_unavailable(Some(cause), executed.applied.position(), executed.repeat);
             failure.request_id(executed.request_id.as_str())
         })
+    }
+
+    /// Tells the answer to a request about one order that was executed now, and is no repeat, in its parts.
+    pub fn with_order_answer(
+        &self,
+        executed: &Executed,
+        tell: impl FnOnce(&OrderAnswerParts<'_>),
+    ) -> Result<(), Failure> {
+        let applied = &executed.applied;
+        let (position, batch) = (applied.position(), &applied.batch);
+        let story = OrderStory::read(applied.events());
+        let scale = story.order.map(|order| self.scale(order.instrument, position));
+        if let Some(None) = scale {
+            let cause = Failure::new(Refusal::InternalError);
+            let failure = answer_unavailable(Some(cause), position, false);
+            return Err(failure.request_id(executed.request_id.as_str()));
+        }
+        let scale = scale.flatten();
+        let order = story.order.as_ref().zip(scale.as_ref());
+        tell(&OrderAnswerParts {
+            request_id: &executed.request_id,
+            order: order.map(|(order, scale)| (order, story.close_reason, scale)),
+            fills: &story.fills,
+            cancelled: story.cancelled,
+            priority_kept: story.priority_kept,
+            burnt: story.burnt,
+            position,
+            received_at: applied.received_at(),
+            sequenced_at: batch.header.sequenced_at,
+            committed_at: batch.committed_at,
+            clock_error_bound_ns: batch.header.clock_error_bound_ns,
+        });
+        Ok(())
     }
 
     async fn tell_order(&self, executed: &Executed) -> Result<json::OrderAnswer, Failure> {
@@ -231,6 +259,25 @@ impl Shared {
 }
 
 impl Executed {
+    /// A command that was executed now.
+    pub fn first(request_id: RequestId, applied: Applied) -> Self {
+        Self {
+            applied,
+            request_id,
+            repeat: false,
+            order_now: None,
+        }
+    }
+
+    /// The same, unless the exchange refused it.
+    pub fn checked(self) -> Result<Self, Failure> {
+        match self.applied.events().first() {
+            Some(Event::Rejected { reason, .. }) => Err(self.reject(*reason)),
+            Some(_) => Ok(self),
+            None => Err(Refusal::InternalError.into()),
+        }
+    }
+
     /// What every answer says.
     pub fn envelope(&self) -> Envelope {
         Envelope {

@@ -102,16 +102,16 @@ async fn command_of_item(
             Err(intake::contradiction("validate_only", "a batch executes its items"))
         }
         (Some(place), None, None) => {
-            let placed = intake::place(shared, caller, place, at).await;
+            let placed = intake::place(shared, caller, &place.into(), at).await;
             placed.map(|(command, _)| command)
         }
         (None, Some(replace), None) => {
             let target = intake::target(replace.order_id.as_deref(), replace.client_order_id.as_deref())?;
-            intake::replace(shared, caller, target, replace, at).await
+            intake::replace(shared, caller, target, &replace.into(), at).await
         }
         (None, None, Some(cancel)) => {
             let target = intake::target(cancel.order_id.as_deref(), cancel.client_order_id.as_deref())?;
-            intake::cancel(caller, target, cancel, at)
+            intake::cancel(caller, target, &cancel.into(), at)
         }
         _ => {
             let detail = "exactly one of place, replace and cancel is given";

@@ -7,7 +7,7 @@ use types::{
     RequestId, SelfTradePrevention, TimeInForce, Timestamp,
 };
 use wire::errors::Refusal;
-use wire::json::{self, DecimalText, TimeText};
+use wire::json::{self, CancelRef, DecimalText, NewOrderRef, ReplaceRef, TimeText};
 
 use crate::auth::Caller;
 use crate::failure::Failure;
@@ -36,14 +36,26 @@ pub(crate) fn command(
 pub(crate) async fn place(
     shared: &Shared,
     caller: &Caller,
-    order: &json::NewOrder,
+    order: &NewOrderRef<'_>,
     received_at: Timestamp,
 ) -> Result<(Command, Arc<Instrument>), Failure> {
-    let client_order_id = parse_request_id(&order.client_order_id, "client_order_id")?;
-    let instrument = instrument(shared, &order.symbol).await?;
+    let client_order_id = parse_request_id(order.client_order_id, "client_order_id")?;
+    let instrument = instrument(shared, order.symbol).await?;
+    let command = place_in(&instrument, caller, client_order_id, order, received_at)?;
+    Ok((command, instrument))
+}
+
+/// The command of a new order of an instrument.
+pub(crate) fn place_in(
+    instrument: &Instrument,
+    caller: &Caller,
+    client_order_id: RequestId,
+    order: &NewOrderRef<'_>,
+    received_at: Timestamp,
+) -> Result<Command, Failure> {
     let is_market = order.order_type == json::OrderType::Market;
-    let price = match (&order.price, is_market) {
-        (Some(price), false) => price_ticks(price, &instrument)?,
+    let price = match (order.price, is_market) {
+        (Some(price), false) => price_ticks(price, instrument)?,
         (None, true) => Price(0),
         (None, false) => return Err(contradiction("price", "a limit order needs a price")),
         (Some(_), true) => return Err(contradiction("price", "a market order takes no price")),
@@ -55,22 +67,19 @@ pub(crate) async fn place(
         order_type: order.order_type.into(),
         time_in_force: time_in_force(order, is_market)?,
         price,
-        quantity: quantity_lots(&order.quantity, &instrument)?,
+        quantity: quantity_lots(order.quantity, instrument)?,
         post_only: order.post_only,
         self_trade_prevention: order
             .self_trade_prevention
             .map_or(SelfTradePrevention::CancelNewest, Into::into),
     };
-    let valid_until = optional_time(order.valid_until.as_ref(), "valid_until")?;
+    let valid_until = optional_time(order.valid_until, "valid_until")?;
     let action = Action::Place(new_order);
-    Ok((
-        command(caller, client_order_id, valid_until, received_at, action),
-        instrument,
-    ))
+    Ok(command(caller, client_order_id, valid_until, received_at, action))
 }
 
-fn time_in_force(order: &json::NewOrder, is_market: bool) -> Result<TimeInForce, Failure> {
-    let expires_at = optional_time(order.expires_at.as_ref(), "expires_at")?;
+fn time_in_force(order: &NewOrderRef<'_>, is_market: bool) -> Result<TimeInForce, Failure> {
+    let expires_at = optional_time(order.expires_at, "expires_at")?;
     let default = if is_market {
         json::TimeInForce::Ioc
     } else {
@@ -92,19 +101,28 @@ pub(crate) async fn replace(
     shared: &Shared,
     caller: &Caller,
     target: OrderTarget,
-    change: &json::ReplaceItem,
+    change: &ReplaceRef<'_>,
     received_at: Timestamp,
 ) -> Result<Command, Failure> {
-    let request_id = parse_request_id(&change.request_id, "request_id")?;
-    let instrument = match &change.symbol {
+    let request_id = parse_request_id(change.request_id, "request_id")?;
+    let instrument = match change.symbol {
         Some(symbol) => instrument(shared, symbol).await?,
         None => instrument_of_order(shared, caller, &target).await?,
     };
-    let price = change.price.as_ref().map(|price| price_ticks(price, &instrument));
-    let quantity = change
-        .quantity
-        .as_ref()
-        .map(|quantity| quantity_lots(quantity, &instrument));
+    replace_in(&instrument, caller, request_id, target, change, received_at)
+}
+
+/// The command of a change of an order of an instrument.
+pub(crate) fn replace_in(
+    instrument: &Instrument,
+    caller: &Caller,
+    request_id: RequestId,
+    target: OrderTarget,
+    change: &ReplaceRef<'_>,
+    received_at: Timestamp,
+) -> Result<Command, Failure> {
+    let price = change.price.map(|price| price_ticks(price, instrument));
+    let quantity = change.quantity.map(|quantity| quantity_lots(quantity, instrument));
     let action = Action::Replace(Replace {
         target,
         scale_version: instrument.scale_version,
@@ -112,7 +130,7 @@ pub(crate) async fn replace(
         quantity: quantity.transpose()?,
         post_only: change.post_only,
     });
-    let valid_until = optional_time(change.valid_until.as_ref(), "valid_until")?;
+    let valid_until = optional_time(change.valid_until, "valid_until")?;
     Ok(command(caller, request_id, valid_until, received_at, action))
 }
 
@@ -137,11 +155,11 @@ async fn instrument_of_order(
 pub(crate) fn cancel(
     caller: &Caller,
     target: OrderTarget,
-    cancel: &json::CancelItem,
+    cancel: &CancelRef<'_>,
     received_at: Timestamp,
 ) -> Result<Command, Failure> {
-    let request_id = parse_request_id(&cancel.request_id, "request_id")?;
-    let valid_until = optional_time(cancel.valid_until.as_ref(), "valid_until")?;
+    let request_id = parse_request_id(cancel.request_id, "request_id")?;
+    let valid_until = optional_time(cancel.valid_until, "valid_until")?;
     let action = Action::Cancel(target);
     Ok(command(caller, request_id, valid_until, received_at, action))
 }
@@ -187,23 +205,24 @@ pub(crate) async fn asset(shared: &Shared, symbol: &str, field: &str) -> Result<
 }
 
 /// A price in ticks.
-pub(crate) fn price_ticks(price: &DecimalText, instrument: &Instrument) -> Result<Price, Failure> {
+pub(crate) fn price_ticks(price: &str, instrument: &Instrument) -> Result<Price, Failure> {
     steps(price, instrument.rules.tick_size, "price", Refusal::PriceOffTick).map(Price)
 }
 
 /// A quantity in lots.
-pub(crate) fn quantity_lots(quantity: &DecimalText, instrument: &Instrument) -> Result<Quantity, Failure> {
+pub(crate) fn quantity_lots(quantity: &str, instrument: &Instrument) -> Result<Quantity, Failure> {
     steps(quantity, instrument.rules.lot_size, "quantity", Refusal::QuantityOffLot).map(Quantity)
 }
 
 /// An amount in smallest units.
 pub(crate) fn amount_units(amount: &DecimalText, decimals: u8, field: &str) -> Result<Amount, Failure> {
-    steps(amount, Decimal::unit(decimals), field, Refusal::AmountOffUnit).map(Amount)
+    steps(&amount.0, Decimal::unit(decimals), field, Refusal::AmountOffUnit).map(Amount)
 }
 
 /// A decimal in whole steps.
-pub(crate) fn steps(text: &DecimalText, step: Decimal, field: &str, off_step: Refusal) -> Result<i64, Failure> {
-    text.in_steps(step).map_err(|error| match error {
+pub(crate) fn steps(text: &str, step: Decimal, field: &str, off_step: Refusal) -> Result<i64, Failure> {
+    let steps = text.parse().and_then(|decimal: Decimal| decimal.in_steps(step));
+    steps.map_err(|error| match error {
         DecimalError::NotAMultiple => Failure::new(off_step)
             .field(field)
             .detail(format!("the step is {step}")),
@@ -223,10 +242,10 @@ fn decimal_failure(field: &str, error: DecimalError) -> Failure {
 }
 
 /// A time that may be left out.
-pub(crate) fn optional_time(text: Option<&TimeText>, field: &str) -> Result<Option<Timestamp>, Failure> {
+pub(crate) fn optional_time(text: Option<&str>, field: &str) -> Result<Option<Timestamp>, Failure> {
     match text {
         None => Ok(None),
-        Some(text) => match text.time() {
+        Some(text) => match TimeText::read(text) {
             Some(time) => Ok(Some(time)),
             None => Err(Failure::new(Refusal::NumberInvalid).field(field)),
         },

@@ -136,6 +136,11 @@ impl Mailbox {
         self.waker.register(waker);
     }
 
+    /// True if there are no letters.
+    pub fn is_empty(&self) -> bool {
+        locked(&self.letters).is_empty()
+    }
+
     /// Takes all letters, in the order in which they came, into a buffer that is empty.
     pub fn take(&self, letters: &mut Vec<Letter>) {
         debug_assert!(letters.is_empty(), "what was taken before is handled");

@@ -30,9 +30,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::json::write::{OrderAnswerParts, number, order_answer};
 use crate::json::{
-    Balance, BalanceReason, BatchAnswer, BatchRequest, CancelAfterAnswer, CancelAllAnswer, CancelItem, DecimalText,
-    Fill, NewOrder, Order, OrderAnswer, Position, Problem, ReplaceItem, Scope, Side, TimeText, Trade,
+    Balance, BalanceReason, BatchAnswer, BatchRequest, CancelAfterAnswer, CancelAllAnswer, CancelItem, CancelRef,
+    DecimalText, Fill, NewOrder, NewOrderRef, Order, OrderAnswer, Position, Problem, ReplaceItem, ReplaceRef, Scope,
+    Side, TimeText, Trade,
 };
 
 /// Items in one stream message.
@@ -116,6 +118,74 @@ impl ClientMessage {
         let request = requests.next();
         if requests.next().is_some() { None } else { request }
     }
+}
+
+/// A message with a request about one order, read without copying its texts: what the order path works on. Each is the
+/// same as its counterpart in [`ClientMessage`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OrderMessage<'a> {
+    id: u64,
+    #[serde(default, borrow)]
+    place: Option<NewOrderRef<'a>>,
+    #[serde(default, borrow)]
+    replace: Option<ReplaceRef<'a>>,
+    #[serde(default, borrow)]
+    cancel: Option<CancelRef<'a>>,
+}
+
+/// A request about one order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderRequest<'a> {
+    /// Place an order.
+    Place(NewOrderRef<'a>),
+    /// Change an order.
+    Replace(ReplaceRef<'a>),
+    /// Cancel an order.
+    Cancel(CancelRef<'a>),
+}
+
+impl<'a> OrderRequest<'a> {
+    /// The id and the request of a message. None for any other message, valid or not, and where a text can't stay as it
+    /// was sent: then [`ClientMessage`] says what it is.
+    pub fn read(text: &'a str) -> Option<(u64, Self)> {
+        // A list is no message.
+        if !text.starts_with('{') {
+            return None;
+        }
+        let message: OrderMessage<'a> = serde_json::from_str(text).ok()?;
+        let request = match (message.place, message.replace, message.cancel) {
+            (Some(order), None, None) => Self::Place(order),
+            (None, Some(change), None) => Self::Replace(change),
+            (None, None, Some(cancel)) => Self::Cancel(cancel),
+            _ => return None,
+        };
+        (message.id <= ID_MAX).then_some((message.id, request))
+    }
+}
+
+/// Writes the reply to a request about one order that was executed for the first time: what serde writes of the same
+/// [`ServerMessage::Reply`].
+pub fn order_reply(out: &mut Vec<u8>, id: u64, status: u16, answer: &OrderAnswerParts<'_>) {
+    reply_head(out, id, status);
+    out.extend_from_slice(b",\"order\":");
+    order_answer(out, answer);
+    out.extend_from_slice(b"}}");
+}
+
+/// Writes the reply to a request that was refused; `problem` is its problem as JSON.
+pub fn problem_reply(out: &mut Vec<u8>, id: u64, status: u16, problem: &[u8]) {
+    reply_head(out, id, status);
+    out.extend_from_slice(b",\"problem\":");
+    out.extend_from_slice(problem);
+    out.extend_from_slice(b"}}");
+}
+
+fn reply_head(out: &mut Vec<u8>, id: u64, status: u16) {
+    out.extend_from_slice(b"{\"reply\":{\"id\":");
+    number(out, id);
+    out.extend_from_slice(b",\"status\":");
+    number(out, status.into());
 }
 
 /// Prove who it is: a signature over `signing::login_text` with the nonce of the session's `hello`.
@@ -435,6 +505,44 @@ mod tests {
             r#"{"id":1} {}"#,
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn requests_about_one_order_are_the_same_without_a_copy() {
+        let order = r#""client_order_id":"a","symbol":"BTC-USD","side":"buy","type":"limit","quantity":"1""#;
+        for text in [
+            format!("{{\"id\":1,\"place\":{{{order}}}}}"),
+            format!(
+                r#"{{ "place" : {{{order},"time_in_force":"gtd","expires_at":"5","price":"1.5","post_only":true,
+                "self_trade_prevention":"cancel_both","valid_until":"7","validate_only":true}},"id":2}}"#
+            ),
+            r#"{"id":3,"replace":{"request_id":"r","order_id":"0.1.5","symbol":"X","price":"1","quantity":null}}"#
+                .to_owned(),
+            r#"{"id":4,"cancel":{"request_id":"r","client_order_id":"a"},"place":null}"#.to_owned(),
+        ] {
+            let message: ClientMessage = serde_json::from_str(&text).unwrap();
+            let (id, owned) = (message.id, message.into_request().unwrap());
+            let same = match &owned {
+                Request::Place(order) => OrderRequest::Place(order.into()),
+                Request::Replace(change) => OrderRequest::Replace(change.into()),
+                Request::Cancel(cancel) => OrderRequest::Cancel(cancel.into()),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(OrderRequest::read(&text), Some((id, same)), "{text}");
+        }
+        for other in [
+            "",
+            "[]",
+            r#"{"id":1}"#,
+            r#"{"id":1,"place":{}}"#,
+            r#"{"id":9007199254740992,"cancel":{"request_id":"r","order_id":"0.1.5"}}"#,
+            r#"{"id":1,"cancel":{"request_id":"r\u0041","order_id":"0.1.5"}}"#,
+            r#"{"id":1,"cancel":{"request_id":"r"},"cancel":{"request_id":"r"}}"#,
+            r#"{"id":1,"cancel":{"request_id":"r"},"unsubscribe":{"channel":"fills"}}"#,
+            r#"{"id":1,"cancel":{"request_id":"r"},"replace":{"request_id":"r"}}"#,
+        ] {
+            assert_eq!(OrderRequest::read(other), None, "{other}");
         }
     }
 

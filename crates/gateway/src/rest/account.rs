@@ -25,7 +25,7 @@ pub(crate) async fn cancel_after(incoming: Incoming) -> Result<Json<json::Cancel
     let request: json::CancelAfterRequest = incoming.json()?;
     let request_id = incoming.request_id()?;
     let caller = incoming.verify(Scopes::TRADE).await?;
-    let valid_until = intake::optional_time(request.valid_until.as_ref(), "valid_until")?;
+    let valid_until = intake::optional_time(request.valid_until.as_ref().map(|time| time.0.as_str()), "valid_until")?;
     // What is too far is refused by the exchange; here it must only not wrap around.
     let after_ns = request
         .after_ms

@@ -57,7 +57,7 @@ fn rules(request: &json::InstrumentRules, quote: &Asset) -> Result<InstrumentRul
     let lots = |text: &DecimalText, field: &str| lots(text, lot_size, field);
     let units = |text: &DecimalText, field: &str| intake::amount_units(text, quote.decimals, field);
     let reference = request.reference_price.as_ref();
-    let reference = reference.map(|price| intake::steps(price, tick_size, "reference_price", Refusal::PriceOffTick));
+    let reference = reference.map(|price| intake::steps(&price.0, tick_size, "reference_price", Refusal::PriceOffTick));
     Ok(InstrumentRules {
         tick_size,
         lot_size,
@@ -73,7 +73,7 @@ fn rules(request: &json::InstrumentRules, quote: &Asset) -> Result<InstrumentRul
 }
 
 fn lots(text: &DecimalText, lot_size: Decimal, field: &str) -> Result<Quantity, Failure> {
-    intake::steps(text, lot_size, field, Refusal::QuantityOffLot).map(Quantity)
+    intake::steps(&text.0, lot_size, field, Refusal::QuantityOffLot).map(Quantity)
 }
 
 /// An account's id as text.

@@ -30,7 +30,7 @@ pub(crate) async fn place(incoming: Incoming) -> Result<Response, Failure> {
     let order: json::NewOrder = incoming.json()?;
     let caller = incoming.verify_new_order(&order.client_order_id).await?;
     let named = |failure: Failure| failure.request_id(&order.client_order_id);
-    let placed = intake::place(shared, &caller, &order, incoming.received_at).await;
+    let placed = intake::place(shared, &caller, &(&order).into(), incoming.received_at).await;
     let (command, instrument) = placed.map_err(named)?;
     if order.validate_only {
         let answer = validate::new_order(shared, &command, &instrument)
@@ -186,7 +186,7 @@ async fn replace_target(incoming: &Incoming, target: OrderTarget) -> Result<Json
         valid_until: body.valid_until,
         ..json::ReplaceItem::default()
     };
-    let command = intake::replace(shared, &caller, target, &change, incoming.received_at).await;
+    let command = intake::replace(shared, &caller, target, &(&change).into(), incoming.received_at).await;
     let command = command.map_err(|failure| failure.request_id(request_id.as_str()))?;
     let executed = incoming.execute(command).await?;
     shared.order_answer(&executed).await.map(Json)

@@ -61,6 +61,11 @@ impl View {
         self.reference.load_full()
     }
 
+    /// The assets, instruments and rules of now, for a moment: it keeps what it shows from being let go.
+    pub(crate) fn reference_now(&self) -> arc_swap::Guard<Arc<Reference>> {
+        self.reference.load()
+    }
+
     /// The key of an id, active or revoked.
     pub fn key(&self, id: KeyId) -> Option<Arc<Key>> {
         read(&self.keys).get(&id).cloned()

@@ -3,10 +3,12 @@
 //! A session has one bell with a mark for each of its subscriptions. The publisher sets marks and rings; it never
 //! queues anything for a session. A session takes its marks and reads what is new at its own pace.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Waker;
 
-use tokio::sync::Notify;
+use futures_util::task::AtomicWaker;
 
 use super::locked;
 
@@ -15,10 +17,16 @@ pub const MARKS_MAX: usize = 256;
 const WORDS: usize = MARKS_MAX / 64;
 
 /// A session's bell.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Bell {
     marks: [AtomicU64; WORDS],
-    notify: Notify,
+    waker: AtomicWaker,
+}
+
+impl fmt::Debug for Bell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bell(..)")
+    }
 }
 
 impl Bell {
@@ -27,13 +35,18 @@ impl Bell {
         let bit = 1_u64 << (mark % 64);
         let before = self.marks[mark / 64].fetch_or(bit, Ordering::AcqRel);
         if before & bit == 0 {
-            self.notify.notify_one();
+            self.waker.wake();
         }
     }
 
-    /// Waits until somebody has rung since the last wait ended.
-    pub async fn rung(&self) {
-        self.notify.notified().await;
+    /// Whom to wake from now on, before it is next asked whether somebody has rung.
+    pub fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// True if somebody has rung and the marks were not taken yet.
+    pub fn is_rung(&self) -> bool {
+        self.marks.iter().any(|marks| marks.load(Ordering::Acquire) != 0)
     }
 
     /// Takes the marks that are set.

@@ -12,9 +12,12 @@
 //! full it neither reads requests nor pulls streams; a client that doesn't read for the configured time is let go, and
 //! loses nothing of its streams, because it resumes them by position.
 
+mod orders;
+mod output;
 mod requests;
 mod session;
 mod subscriptions;
+mod under_way;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,10 +40,16 @@ const REQUESTS_IN_FLIGHT_MAX: usize = 1_024;
 const OUTPUT_BYTES_MAX: usize = 256 << 10;
 /// Bytes of output beyond which a session pulls no streams.
 const STREAM_OUTPUT_BYTES_MAX: usize = 64 << 10;
+/// Messages that a session handles before another one has its turn.
+const MESSAGES_PER_TURN: usize = 64;
 /// Messages that one stream may tell before another one has its turn.
 const MESSAGES_PER_PULL: usize = 16;
 /// Reads of the event log that a session may have under way at the same time.
 const READS_MAX: usize = 2;
+/// Bytes that are read at once. The buffer is cleared before each read, so that a larger one costs more.
+const READ_BUFFER_BYTES: usize = 4 << 10;
+/// Bytes that are written at once, at least.
+const WRITE_BUFFER_BYTES: usize = 64 << 10;
 /// How often the time-outs are looked at.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -67,8 +76,8 @@ pub(crate) async fn upgrade(
     upgrade
         .max_message_size(REQUEST_BYTES_MAX)
         .max_frame_size(REQUEST_BYTES_MAX)
-        .read_buffer_size(16 << 10)
-        .write_buffer_size(16 << 10)
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
         .on_upgrade(move |socket| async move {
             let metrics = Arc::clone(&shared);
             metrics.metrics.sessions.increment(1.0);

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use axum::extract::ws::Utf8Bytes;
 use serde::Deserialize;
 use types::limits::CANCEL_AFTER_NS_MAX;
-use types::{Action, Command, Position, Scopes, Timestamp};
+use types::{Action, Position, Scopes, Timestamp};
 use wire::errors::Refusal;
-use wire::json::{self, BatchItem, CancelItem, NewOrder, Problem, ReplaceItem};
+use wire::json::{self, BatchItem, CancelRef, NewOrderRef, Problem, ReplaceRef};
 use wire::signing;
 use wire::ws::{self, ClientMessage, ID_MAX, Login, Reply, Request, ServerMessage, Subscribe, Unsubscribe};
 
-use super::session::{Built, Done, Session};
-use crate::answer::{Executed, Finished};
+use super::session::{Done, Session};
+use super::under_way::Kind;
+use crate::answer::Executed;
 use crate::auth::{self, Caller};
 use crate::batch::{self, Batch};
 use crate::failure::Failure;
@@ -21,21 +22,11 @@ use crate::gateway::Shared;
 use crate::incoming::parse_request_id;
 use crate::intake;
 use crate::rest::validate;
-use crate::stages::Stage;
 use crate::streams::{StreamName, to_text};
 use crate::view::PrivateStream;
 
 /// Milliseconds in nanoseconds.
 const MILLISECOND_NS: u64 = 1_000_000;
-
-/// What kind of answer a command has.
-#[derive(Clone, Copy)]
-enum Kind {
-    Place,
-    Order,
-    CancelAll,
-    CancelAfter,
-}
 
 /// Enough of a message that isn't valid to reply to it.
 #[derive(Deserialize)]
@@ -47,7 +38,6 @@ impl Session {
     /// Handles one text message.
     pub(super) async fn on_text(&mut self, text: &str) {
         let received_at = self.received_at();
-        self.read_at = self.shared.core.now();
         if text.trim_ascii_start().starts_with('[') {
             return self.refuse_message("", "it is a list".to_owned());
         }
@@ -73,9 +63,9 @@ impl Session {
             Request::Login(login) => self.on_login(id, &login).await,
             Request::Subscribe(subscribe) => self.on_subscribe(id, &subscribe).await,
             Request::Unsubscribe(unsubscribe) => self.on_unsubscribe(id, &unsubscribe).await,
-            Request::Place(order) => self.on_place(id, &order, received_at).await,
-            Request::Replace(change) => self.on_replace(id, &change, received_at).await,
-            Request::Cancel(cancel) => self.on_cancel(id, &cancel, received_at),
+            Request::Place(order) => self.on_place(id, &(&order).into(), received_at).await,
+            Request::Replace(change) => self.on_replace(id, &(&change).into(), received_at).await,
+            Request::Cancel(cancel) => self.on_cancel(id, &(&cancel).into(), received_at),
             Request::CancelAll(cancel) => self.on_cancel_all(id, &cancel, received_at).await,
             Request::CancelAfter(request) => self.on_cancel_after(id, &request, received_at),
             Request::Batch(batch) => self.on_batch(id, &batch.items, received_at).await,
@@ -86,7 +76,7 @@ impl Session {
     }
 
     /// Counts a request against the key, or against the address of who isn't logged in.
-    fn charge(&mut self, count: u32) -> Result<(), Failure> {
+    pub(super) fn charge(&mut self, count: u32) -> Result<(), Failure> {
         let charged = match self.caller {
             Some(caller) => self.shared.rate_limits.charge_key(caller.key, count),
             None => self.shared.rate_limits.charge_address(self.peer()),
@@ -107,7 +97,7 @@ impl Session {
         }
     }
 
-    fn reply_problem(&mut self, id: u64, problem: Problem) {
+    pub(super) fn reply_problem(&mut self, id: u64, problem: Problem) {
         self.output.push(reply_text(Reply::of_problem(id, problem)));
     }
 
@@ -193,13 +183,13 @@ impl Session {
         Ok(StreamName::Private(self.caller(Scopes::READ)?.account, stream))
     }
 
-    async fn on_place(&mut self, id: u64, order: &NewOrder, received_at: Timestamp) -> Result<(), Failure> {
+    async fn on_place(&mut self, id: u64, order: &NewOrderRef<'_>, received_at: Timestamp) -> Result<(), Failure> {
         let caller = self.caller(Scopes::TRADE)?;
-        let named = |failure: Failure| failure.request_id(&order.client_order_id);
+        let named = |failure: Failure| failure.request_id(order.client_order_id);
         let placed = intake::place(&self.shared, &caller, order, received_at).await;
         let (command, instrument) = placed.map_err(named)?;
         if !order.validate_only {
-            self.answer(id, command, Kind::Place);
+            self.hand_over(id, command, Kind::Place);
             return Ok(());
         }
         let validated = validate::new_order(&self.shared, &command, &instrument).await;
@@ -213,21 +203,21 @@ impl Session {
         Ok(())
     }
 
-    async fn on_replace(&mut self, id: u64, change: &ReplaceItem, received_at: Timestamp) -> Result<(), Failure> {
+    async fn on_replace(&mut self, id: u64, change: &ReplaceRef<'_>, received_at: Timestamp) -> Result<(), Failure> {
         let caller = self.caller(Scopes::TRADE)?;
-        let named = |failure: Failure| failure.request_id(&change.request_id);
-        let target = intake::target(change.order_id.as_deref(), change.client_order_id.as_deref()).map_err(named)?;
+        let named = |failure: Failure| failure.request_id(change.request_id);
+        let target = intake::target(change.order_id, change.client_order_id).map_err(named)?;
         let command = intake::replace(&self.shared, &caller, target, change, received_at).await;
-        self.answer(id, command.map_err(named)?, Kind::Order);
+        self.hand_over(id, command.map_err(named)?, Kind::Order);
         Ok(())
     }
 
-    fn on_cancel(&mut self, id: u64, cancel: &CancelItem, received_at: Timestamp) -> Result<(), Failure> {
+    fn on_cancel(&mut self, id: u64, cancel: &CancelRef<'_>, received_at: Timestamp) -> Result<(), Failure> {
         let caller = self.caller(Scopes::TRADE)?;
-        let named = |failure: Failure| failure.request_id(&cancel.request_id);
-        let target = intake::target(cancel.order_id.as_deref(), cancel.client_order_id.as_deref()).map_err(named)?;
+        let named = |failure: Failure| failure.request_id(cancel.request_id);
+        let target = intake::target(cancel.order_id, cancel.client_order_id).map_err(named)?;
         let command = intake::cancel(&caller, target, cancel, received_at).map_err(named)?;
-        self.answer(id, command, Kind::Order);
+        self.hand_over(id, command, Kind::Order);
         Ok(())
     }
 
@@ -238,17 +228,19 @@ impl Session {
             Some(symbol) => Some(intake::instrument(&self.shared, symbol).await?.id),
             None => None,
         };
-        let valid_until = intake::optional_time(cancel.valid_until.as_ref(), "valid_until")?;
+        let valid_until =
+            intake::optional_time(cancel.valid_until.as_ref().map(|time| time.0.as_str()), "valid_until")?;
         let action = Action::CancelAll(types::CancelAll { instrument });
         let command = intake::command(&caller, request_id, valid_until, received_at, action);
-        self.answer(id, command, Kind::CancelAll);
+        self.hand_over(id, command, Kind::CancelAll);
         Ok(())
     }
 
     fn on_cancel_after(&mut self, id: u64, request: &ws::CancelAfter, received_at: Timestamp) -> Result<(), Failure> {
         let caller = self.caller(Scopes::TRADE)?;
         let request_id = parse_request_id(&request.request_id, "request_id")?;
-        let valid_until = intake::optional_time(request.valid_until.as_ref(), "valid_until")?;
+        let valid_until =
+            intake::optional_time(request.valid_until.as_ref().map(|time| time.0.as_str()), "valid_until")?;
         // What is too far is refused by the exchange; here it must only not wrap around.
         let after_ns = request
             .after_ms
@@ -256,24 +248,8 @@ impl Session {
             .min(CANCEL_AFTER_NS_MAX + 1);
         let action = Action::CancelAfter(types::CancelAfter { after_ns });
         let command = intake::command(&caller, request_id, valid_until, received_at, action);
-        self.answer(id, command, Kind::CancelAfter);
+        self.hand_over(id, command, Kind::CancelAfter);
         Ok(())
-    }
-
-    /// Hands a command over; its reply comes when it is executed.
-    fn answer(&mut self, id: u64, command: Command, kind: Kind) {
-        let (request_id, received_at) = (command.request_id, command.received_at);
-        let pending = self.shared.submit(command, self.read_at);
-        let shared = Arc::clone(&self.shared);
-        self.start(received_at, async move {
-            let Finished { executed, applied_at } = shared.finish(request_id, pending).await;
-            let reply = match executed {
-                Ok(executed) => reply_to(&shared, id, &executed, kind).await,
-                Err(failure) => Err(failure),
-            };
-            let text = reply_text(reply.unwrap_or_else(|failure| Reply::of_problem(id, failure.into_problem())));
-            (text, applied_at)
-        });
     }
 
     /// Hands the items of a batch over, one after another; the reply comes when the last one is answered.
@@ -296,28 +272,22 @@ impl Session {
     }
 
     /// Starts what ends as the reply to a request, and tells when the command behind it had been applied, if it was.
-    fn start(
+    pub(super) fn start(
         &mut self,
         received_at: Timestamp,
         reply: impl Future<Output = (Utf8Bytes, Option<Timestamp>)> + Send + 'static,
     ) {
-        self.in_flight += 1;
-        let core = Arc::clone(&self.shared.core);
+        self.working += 1;
         let done: Pin<Box<dyn Future<Output = Done> + Send>> = Box::pin(async move {
             let (text, applied_at) = reply.await;
-            let built = applied_at.map(|applied_at| {
-                let built_at = core.now();
-                core.stages().record(Stage::Answer, built_at.since_ns(applied_at));
-                Built { received_at, built_at }
-            });
-            Done::Reply(text, built)
+            Done::Reply(text, applied_at.map(|applied_at| (received_at, applied_at)))
         });
         self.work.push(done);
     }
 }
 
-/// The reply to a command that was executed.
-async fn reply_to(shared: &Shared, id: u64, executed: &Executed, kind: Kind) -> Result<Reply, Failure> {
+/// The reply to a command that was executed, now or before.
+pub(super) async fn reply_to(shared: &Shared, id: u64, executed: &Executed, kind: Kind) -> Result<Reply, Failure> {
     let mut reply = Reply {
         id,
         status: 200,
@@ -330,13 +300,27 @@ async fn reply_to(shared: &Shared, id: u64, executed: &Executed, kind: Kind) -> 
                 reply.status = 201;
             }
         }
-        Kind::CancelAll => reply.cancel_all = Some(shared.cancel_all_answer(executed)),
-        Kind::CancelAfter => reply.cancel_after = Some(shared.cancel_after_answer(executed)),
+        Kind::CancelAll | Kind::CancelAfter => reply = executed_reply(shared, id, executed, kind),
     }
     Ok(reply)
 }
 
-fn reply_text(reply: Reply) -> Utf8Bytes {
+/// The reply to a command about more than one order that was executed.
+pub(super) fn executed_reply(shared: &Shared, id: u64, executed: &Executed, kind: Kind) -> Reply {
+    let mut reply = Reply {
+        id,
+        status: 200,
+        ..Reply::default()
+    };
+    if kind == Kind::CancelAll {
+        reply.cancel_all = Some(shared.cancel_all_answer(executed));
+    } else {
+        reply.cancel_after = Some(shared.cancel_after_answer(executed));
+    }
+    reply
+}
+
+pub(super) fn reply_text(reply: Reply) -> Utf8Bytes {
     to_text(&ServerMessage::Reply(reply))
 }
 

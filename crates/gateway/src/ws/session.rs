@@ -1,30 +1,32 @@
 //! The loop of one session.
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use futures_util::stream::FuturesUnordered;
-use futures_util::{Sink as _, Stream as _, StreamExt as _};
+use futures_util::{Stream as _, StreamExt as _};
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 use types::Timestamp;
 use wire::errors::Refusal;
 use wire::json::Problem;
 use wire::ws::{Hello, ServerMessage};
 
+use super::output::{Built, Output};
 use super::subscriptions::{Opened, ReadDone, Subscriptions};
-use super::{OUTPUT_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, STREAM_OUTPUT_BYTES_MAX, TICK};
+use super::under_way::UnderWay;
+use super::{MESSAGES_PER_TURN, OUTPUT_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, STREAM_OUTPUT_BYTES_MAX, TICK};
 use crate::auth::Caller;
 use crate::failure::Failure;
 use crate::gateway::Shared;
 use crate::stages::Stage;
 use crate::stamps::Connection;
 use crate::streams::to_text;
+use crate::waiting::{Letter, Mailbox};
 
 /// Bytes of randomness in a nonce.
 const NONCE_BYTES: usize = 16;
@@ -39,35 +41,50 @@ pub(super) struct Session {
     pub caller: Option<Caller>,
     pub subscriptions: Subscriptions,
     pub output: Output,
-    /// What is under way: answers of the core, openings of streams, reads of the event log.
+    /// The requests that the core has.
+    pub under_way: UnderWay,
+    /// Where the core tells what became of them.
+    pub mailbox: Arc<Mailbox>,
+    letters: Vec<Letter>,
+    /// What else is under way: answers to batches and to repeats, openings of streams, reads of the event log.
     pub work: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
-    /// How many requests are under way.
-    pub in_flight: usize,
+    /// How many requests are among that.
+    pub working: usize,
     /// When the message that is being handled had come in.
     pub read_at: Timestamp,
+    /// How many ticks there were.
+    pub ticks: u64,
+    /// What a full queue is answered with.
+    pub busy: BusyText,
+    /// True if the client gave a sign of life since the last tick.
+    heard: bool,
     last_heard: Instant,
     pinged: bool,
+    /// Since when the socket takes nothing.
+    stuck_since: Option<Instant>,
     /// Why the session ends, once it does.
     ending: Option<Ending>,
 }
 
+/// The connection broke.
+#[derive(Debug)]
+pub(super) struct Gone;
+
+/// The problem of a full queue as JSON, up to the request's id: made once, because there are many of them at a time.
+#[derive(Debug, Default)]
+pub(super) struct BusyText {
+    pub retry_after_ms: u64,
+    pub text: Vec<u8>,
+}
+
 /// Something that was under way is done.
 pub(super) enum Done {
-    /// A request has its reply.
-    Reply(Utf8Bytes, Option<Built>),
+    /// A request has its reply; of a command that was executed, when its bytes came in and when it had been applied.
+    Reply(Utf8Bytes, Option<(Timestamp, Timestamp)>),
     /// A stream is open, or is not.
     Opened(Box<Opened>),
     /// A part of the event log was read.
     Read(ReadDone),
-}
-
-/// The answer to a command that was executed is written as text.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Built {
-    /// When the bytes of the command came in.
-    pub received_at: Timestamp,
-    /// When the text was there.
-    pub built_at: Timestamp,
 }
 
 /// Why a session ends.
@@ -81,66 +98,49 @@ pub(super) enum Ending {
     Refused(Refusal, u16),
 }
 
-/// What is to be written, bounded by who adds to it.
-#[derive(Debug)]
-pub(super) struct Output {
-    messages: VecDeque<Message>,
-    bytes: usize,
-    /// Of the answers to commands, for those that have not left yet.
-    built: Vec<Built>,
-    /// True while something that was handed to the socket may not have left.
-    unflushed: bool,
-    /// When the socket last took something.
-    progress: Instant,
+/// What the session goes on with once it has nothing left that can be done at once.
+enum Next {
+    /// A message that may have to wait for something.
+    Message(Utf8Bytes),
+    /// A stream has news.
+    Pull,
+    /// Its end.
+    End,
 }
 
-impl Output {
-    fn new() -> Self {
+/// What ends a session or lets its time pass.
+struct Timers {
+    stopping: watch::Receiver<bool>,
+    stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
+    is_registered: bool,
+    tick: Interval,
+}
+
+impl Timers {
+    fn new(shared: &Shared) -> Self {
+        let stopping = shared.stopping.subscribe();
+        let mut told = stopping.clone();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
-            messages: VecDeque::new(),
-            bytes: 0,
-            built: Vec::new(),
-            unflushed: false,
-            progress: Instant::now(),
+            stopping,
+            stopped: Box::pin(async move {
+                // The sender's end means the same.
+                let _ = told.wait_for(|stopping| *stopping).await;
+            }),
+            is_registered: false,
+            tick,
         }
     }
 
-    pub fn push(&mut self, text: Utf8Bytes) {
-        self.push_message(Message::Text(text));
-    }
-
-    fn push_message(&mut self, message: Message) {
-        if self.is_empty() {
-            self.progress = Instant::now();
+    /// True once the node stops. Looking again costs next to nothing.
+    fn poll_stopping(&mut self, context: &mut Context<'_>) -> bool {
+        if self.is_registered && !self.stopping.has_changed().unwrap_or(true) {
+            return false;
         }
-        self.bytes += size(&message);
-        self.messages.push_back(message);
+        self.is_registered = true;
+        self.stopped.as_mut().poll(context).is_ready()
     }
-
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    fn is_empty(&self) -> bool {
-        self.messages.is_empty() && !self.unflushed
-    }
-}
-
-fn size(message: &Message) -> usize {
-    match message {
-        Message::Text(text) => text.len(),
-        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
-        Message::Close(_) => 0,
-    }
-}
-
-/// What came of waiting for the socket.
-enum Socket {
-    Frame(Message),
-    /// All output has left.
-    Written,
-    TooLarge,
-    Gone,
 }
 
 impl Session {
@@ -154,11 +154,18 @@ impl Session {
             caller: None,
             subscriptions: Subscriptions::default(),
             output: Output::new(),
+            under_way: UnderWay::default(),
+            mailbox: Arc::default(),
+            letters: Vec::new(),
             work: FuturesUnordered::new(),
-            in_flight: 0,
+            working: 0,
             read_at: Timestamp(0),
+            ticks: 0,
+            busy: BusyText::default(),
+            heard: true,
             last_heard: Instant::now(),
             pinged: false,
+            stuck_since: None,
             ending: None,
         }
     }
@@ -166,24 +173,168 @@ impl Session {
     /// Serves the session until it ends.
     pub async fn run(mut self, mut socket: WebSocket) {
         self.say_hello();
-        let mut stopping = self.shared.stopping.subscribe();
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut timers = Timers::new(&self.shared);
         while self.ending.is_none() {
-            let reads = self.in_flight < REQUESTS_IN_FLIGHT_MAX && self.output.bytes() < OUTPUT_BYTES_MAX;
-            let pulls = self.output.bytes() < STREAM_OUTPUT_BYTES_MAX;
-            let bell = Arc::clone(self.subscriptions.bell());
-            tokio::select! {
-                biased;
-                event = wait_for_socket(&mut socket, &mut self.output, reads) => self.on_socket(event).await,
-                Some(done) = self.work.next(), if !self.work.is_empty() => self.on_done(done),
-                () = bell.rung() => self.subscriptions.on_bell(),
-                () = stopped(&mut stopping) => self.ending = Some(Ending::Stopping),
-                () = std::future::ready(()), if pulls && self.subscriptions.has_news() => self.pull().await,
-                _ = tick.tick() => self.on_tick(),
+            match std::future::poll_fn(|context| self.poll(context, &mut socket, &mut timers)).await {
+                Next::Message(text) => self.on_text(text.as_str()).await,
+                Next::Pull => self.pull().await,
+                Next::End => {}
             }
         }
         self.end(&mut socket).await;
+    }
+
+    /// Does all that can be done at once: takes answers, reads and handles messages, writes.
+    fn poll(&mut self, context: &mut Context<'_>, socket: &mut WebSocket, timers: &mut Timers) -> Poll<Next> {
+        if timers.poll_stopping(context) {
+            self.ending = Some(Ending::Stopping);
+        }
+        while self.ending.is_none() && timers.tick.poll_tick(context).is_ready() {
+            self.on_tick();
+        }
+        let mut messages_left = MESSAGES_PER_TURN;
+        while self.ending.is_none() {
+            self.take_letters();
+            self.take_done(context);
+            let may_read = self.may_read();
+            let waiting = self.poll_input(context, socket, &mut messages_left);
+            // What was executed while it was handed over is answered together with the rest.
+            self.take_letters();
+            if self.poll_output(context, socket).is_err() {
+                self.ending = Some(Ending::Gone);
+            }
+            if let Some(text) = waiting {
+                return Poll::Ready(Next::Message(text));
+            }
+            if self.ending.is_some() {
+                break;
+            }
+            if !may_read && self.may_read() {
+                continue;
+            }
+            if self.subscriptions.has_news() && self.output.bytes() < STREAM_OUTPUT_BYTES_MAX {
+                return Poll::Ready(Next::Pull);
+            }
+            if !self.poll_news(context) {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Next::End)
+    }
+
+    /// True if something came from other threads meanwhile; otherwise the session is woken when it does.
+    fn poll_news(&mut self, context: &mut Context<'_>) -> bool {
+        self.mailbox.register(context.waker());
+        let bell = Arc::clone(self.subscriptions.bell());
+        bell.register(context.waker());
+        let rung = bell.is_rung();
+        if rung {
+            self.subscriptions.on_bell();
+        }
+        rung || !self.mailbox.is_empty()
+    }
+
+    fn may_read(&self) -> bool {
+        self.in_flight() < REQUESTS_IN_FLIGHT_MAX && self.output.bytes() < OUTPUT_BYTES_MAX
+    }
+
+    /// How many requests are under way.
+    fn in_flight(&self) -> usize {
+        self.under_way.len() + self.working
+    }
+
+    /// Reads and handles messages, up to one that may have to wait for something.
+    fn poll_input(
+        &mut self,
+        context: &mut Context<'_>,
+        socket: &mut WebSocket,
+        messages_left: &mut usize,
+    ) -> Option<Utf8Bytes> {
+        while self.may_read() {
+            if *messages_left == 0 {
+                // Others have their turn, and what was answered is written.
+                context.waker().wake_by_ref();
+                return None;
+            }
+            let message = match Pin::new(&mut *socket).poll_next(context) {
+                Poll::Pending => return None,
+                Poll::Ready(Some(Ok(message))) => message,
+                Poll::Ready(Some(Err(error))) if is_too_large(&error) => {
+                    self.refuse(Refusal::BodyTooLarge, close_code::SIZE);
+                    return None;
+                }
+                Poll::Ready(Some(Err(_)) | None) => {
+                    self.ending = Some(Ending::Gone);
+                    return None;
+                }
+            };
+            *messages_left -= 1;
+            self.heard = true;
+            match message {
+                Message::Text(text) => {
+                    self.shared.metrics.session_messages.increment(1);
+                    if !self.on_order_text(text.as_str()) {
+                        return Some(text);
+                    }
+                }
+                Message::Binary(_) => self.refuse(Refusal::MessageInvalid, close_code::UNSUPPORTED),
+                Message::Ping(_) | Message::Pong(_) => {} // the socket answers a ping by itself
+                Message::Close(_) => self.ending = Some(Ending::Gone),
+            }
+            if self.ending.is_some() {
+                return None;
+            }
+        }
+        None
+    }
+
+    fn poll_output(&mut self, context: &mut Context<'_>, socket: &mut WebSocket) -> Result<(), Gone> {
+        let shared = &self.shared;
+        self.output.poll_write(context, socket, |built| {
+            if built.is_empty() {
+                return;
+            }
+            let now = shared.core.now();
+            for built in built {
+                shared.stages.record(Stage::Write, now.since_ns(built.built_at));
+                shared.stages.record(Stage::Total, now.since_ns(built.received_at));
+            }
+        })
+    }
+
+    /// Answers the requests that the core has told of.
+    fn take_letters(&mut self) {
+        let mut letters = std::mem::take(&mut self.letters);
+        self.mailbox.take(&mut letters);
+        if !letters.is_empty() {
+            let before = self.output.built_len();
+            for letter in letters.drain(..) {
+                self.on_letter(letter);
+            }
+            self.count_built(before);
+        }
+        self.letters = letters;
+    }
+
+    /// Stamps the answers that were made behind the first so many.
+    fn count_built(&mut self, before: usize) {
+        let built = self.output.built_behind(before);
+        if built.is_empty() {
+            return;
+        }
+        let now = self.shared.core.now();
+        for built in built {
+            built.built_at = now;
+            self.shared.stages.record(Stage::Answer, now.since_ns(built.applied_at));
+        }
+    }
+
+    fn take_done(&mut self, context: &mut Context<'_>) {
+        while !self.work.is_empty()
+            && let Poll::Ready(Some(done)) = self.work.poll_next_unpin(context)
+        {
+            self.on_done(done);
+        }
     }
 
     /// When the bytes of the message that is being handled came in.
@@ -212,47 +363,23 @@ impl Session {
         self.output.push(to_text(&ServerMessage::Hello(hello)));
     }
 
-    async fn on_socket(&mut self, event: Socket) {
-        let message = match event {
-            Socket::Frame(message) => message,
-            Socket::Written => return self.count_written(),
-            Socket::TooLarge => return self.refuse(Refusal::BodyTooLarge, close_code::SIZE),
-            Socket::Gone => return self.ending = Some(Ending::Gone),
-        };
-        self.last_heard = Instant::now();
-        self.pinged = false;
-        match message {
-            Message::Text(text) => {
-                self.shared.metrics.session_messages.increment(1);
-                self.on_text(text.as_str()).await;
-            }
-            Message::Binary(_) => self.refuse(Refusal::MessageInvalid, close_code::UNSUPPORTED),
-            Message::Ping(_) | Message::Pong(_) => {} // the socket answers a ping by itself
-            Message::Close(_) => self.ending = Some(Ending::Gone),
-        }
-    }
-
-    /// Counts the answers that have left.
-    fn count_written(&mut self) {
-        if self.output.built.is_empty() {
-            return;
-        }
-        let (now, stages) = (self.shared.core.now(), &self.shared.stages);
-        for built in self.output.built.drain(..) {
-            stages.record(Stage::Write, now.since_ns(built.built_at));
-            stages.record(Stage::Total, now.since_ns(built.received_at));
-        }
-    }
-
     fn on_done(&mut self, done: Done) {
         match done {
-            Done::Reply(text, built) => {
-                self.in_flight -= 1;
+            Done::Reply(text, applied) => {
+                self.working -= 1;
                 self.output.push(text);
-                self.output.built.extend(built);
+                if let Some((received_at, applied_at)) = applied {
+                    let before = self.output.built_len();
+                    self.output.add_built(Built {
+                        received_at,
+                        applied_at,
+                        built_at: applied_at,
+                    });
+                    self.count_built(before);
+                }
             }
             Done::Opened(opened) => {
-                self.in_flight -= 1;
+                self.working -= 1;
                 self.output
                     .push(self.subscriptions.on_opened(*opened, &self.shared.view));
             }
@@ -267,12 +394,24 @@ impl Session {
     }
 
     fn on_tick(&mut self) {
+        let now = Instant::now();
+        self.ticks += 1;
+        self.give_up_late();
         let config = &self.shared.config;
-        if !self.output.is_empty() && self.output.progress.elapsed() > config.session_write_timeout {
-            self.shared.metrics.slow_consumers.increment(1);
-            return self.ending = Some(Ending::Refused(Refusal::SlowConsumer, close_code::POLICY));
+        if self.output.is_stuck() {
+            let since = *self.stuck_since.get_or_insert(now);
+            if now - since > config.session_write_timeout {
+                self.shared.metrics.slow_consumers.increment(1);
+                return self.ending = Some(Ending::Refused(Refusal::SlowConsumer, close_code::POLICY));
+            }
+        } else {
+            self.stuck_since = None;
         }
-        let silent = self.last_heard.elapsed();
+        if std::mem::take(&mut self.heard) {
+            self.last_heard = now;
+            self.pinged = false;
+        }
+        let silent = now - self.last_heard;
         if silent > config.session_idle_timeout {
             self.ending = Some(Ending::Gone);
         } else if silent > config.session_idle_timeout / 3 && !self.pinged {
@@ -294,20 +433,16 @@ impl Session {
         };
         let drain_timeout = self.shared.config.drain_timeout;
         let goodbye = async {
-            while self.in_flight > 0 {
-                let Some(done) = self.work.next().await else {
-                    break;
-                };
-                self.on_done(done);
-            }
+            std::future::poll_fn(|context| self.poll_answered(context)).await;
             let reason = Utf8Bytes::from(problem.code.clone());
             self.output.push(to_text(&ServerMessage::Problem(problem)));
             self.output
                 .push_message(Message::Close(Some(CloseFrame { code, reason })));
-            while !self.output.is_empty() {
-                if let Socket::Gone = wait_for_socket(socket, &mut self.output, false).await {
-                    return;
-                }
+            if std::future::poll_fn(|context| self.poll_written(context, socket))
+                .await
+                .is_err()
+            {
+                return;
             }
             // What the client still sends is read, or the system would cut the line before the goodbye has arrived.
             while let Some(Ok(_)) = socket.next().await {}
@@ -315,53 +450,26 @@ impl Session {
         // Whoever doesn't take the goodbye goes without it.
         let _ = tokio::time::timeout(drain_timeout, goodbye).await;
     }
-}
 
-/// Waits for the word to stop; its sender's end means the same.
-async fn stopped(stopping: &mut watch::Receiver<bool>) {
-    let _ = stopping.wait_for(|stopping| *stopping).await;
-}
+    /// Waits until every request has its reply.
+    fn poll_answered(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.mailbox.register(context.waker());
+        self.take_letters();
+        self.take_done(context);
+        if self.in_flight() == 0 {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
 
-/// Writes what there is to write and, if `reads`, waits for a frame. Nothing is lost if the wait is given up.
-async fn wait_for_socket(socket: &mut WebSocket, output: &mut Output, reads: bool) -> Socket {
-    std::future::poll_fn(|context| {
-        let mut socket = Pin::new(&mut *socket);
-        while let Some(message) = output.messages.front() {
-            match socket.as_mut().poll_ready(context) {
-                Poll::Pending => break,
-                Poll::Ready(Err(_)) => return Poll::Ready(Socket::Gone),
-                Poll::Ready(Ok(())) => {}
-            }
-            output.bytes -= size(message);
-            let message = output.messages.pop_front().expect("it has a front");
-            output.progress = Instant::now();
-            output.unflushed = true;
-            if socket.as_mut().start_send(message).is_err() {
-                return Poll::Ready(Socket::Gone);
-            }
+    /// Waits until all output has left.
+    fn poll_written(&mut self, context: &mut Context<'_>, socket: &mut WebSocket) -> Poll<Result<(), Gone>> {
+        match self.poll_output(context, socket) {
+            Ok(()) if !self.output.is_empty() => Poll::Pending,
+            written => Poll::Ready(written),
         }
-        if output.unflushed && output.messages.is_empty() {
-            match socket.as_mut().poll_flush(context) {
-                Poll::Pending => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(Socket::Gone),
-                Poll::Ready(Ok(())) => {
-                    output.unflushed = false;
-                    output.progress = Instant::now();
-                    return Poll::Ready(Socket::Written);
-                }
-            }
-        }
-        if !reads {
-            return Poll::Pending;
-        }
-        match socket.as_mut().poll_next(context) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(Ok(message))) => Poll::Ready(Socket::Frame(message)),
-            Poll::Ready(Some(Err(error))) if is_too_large(&error) => Poll::Ready(Socket::TooLarge),
-            Poll::Ready(Some(Err(_)) | None) => Poll::Ready(Socket::Gone),
-        }
-    })
-    .await
+    }
 }
 
 fn is_too_large(error: &axum::Error) -> bool {

@@ -294,7 +294,7 @@ impl Session {
         let ticket = self.subscriptions.reserve(name)?;
         let shared = Arc::clone(&self.shared);
         let bell = Arc::clone(self.subscriptions.bell());
-        self.in_flight += 1;
+        self.working += 1;
         self.work.push(Box::pin(async move {
             let opening = async {
                 shared.catch_up().await.map_err(|failure| failure.into_problem())?;

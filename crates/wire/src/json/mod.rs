@@ -6,10 +6,12 @@
 
 mod account;
 mod admin;
+mod borrowed;
 mod market;
 mod order;
 mod problem;
 mod scalar;
+pub mod write;
 
 pub use account::{
     Balance, Balances, CancelAfterAnswer, CancelAfterRequest, CancelAllAnswer, Limits, RateLimitPolicy, ServerTime,
@@ -18,6 +20,7 @@ pub use admin::{
     Account, AccountStatusRequest, Accounts, AdminAnswer, Asset, AssetRequest, Assets, CancelAllForRequest,
     InstrumentRequest, InstrumentStatusRequest, Key, KeyRequest, KeyType, Keys, Rules, Scope, TransferRequest,
 };
+pub use borrowed::{CancelRef, NewOrderRef, ReplaceRef};
 pub use market::{Book, BookLevel, Instrument, InstrumentRules, Instruments, Trade, Trades};
 pub use order::{
     BatchAnswer, BatchItem, BatchItemAnswer, BatchRequest, CancelItem, Fill, Fills, NewOrder, Order, OrderAnswer,

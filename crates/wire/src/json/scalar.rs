@@ -82,7 +82,12 @@ pub struct TimeText(pub String);
 impl TimeText {
     /// The time, if it is spelt as it should be.
     pub fn time(&self) -> Option<Timestamp> {
-        number(&self.0).map(Timestamp)
+        Self::read(&self.0)
+    }
+
+    /// The time of a text, if it is spelt as it should be.
+    pub fn read(text: &str) -> Option<Timestamp> {
+        number(text).map(Timestamp)
     }
 }
 
