@@ -1,6 +1,8 @@
 //! What a signature is over, and the headers that carry it.
 
-use gateway::auth::{SignatureHeaders, check_encoding, request_id_header, verify_request, verify_text};
+use std::sync::Arc;
+
+use gateway::auth::{SignatureHeaders, Verifiers, check_encoding, request_id_header};
 use gateway::sealing::SealingKey;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use types::{AccountId, ClusterId, Key, KeyId, KeyMaterial, Scopes, Timestamp};
@@ -91,15 +93,17 @@ fn forged(signature: &[u8]) {
         sealed: signature.to_vec(),
     };
     for material in [KeyMaterial::Ed25519([9; 32]), sealed] {
-        let key = Key {
+        let key = Arc::new(Key {
             id: KeyId(1),
             account: AccountId(2),
             scopes: Scopes::READ,
             material,
             active: true,
-        };
-        assert!(verify_request(&key, &sealing, signature, &request).is_err());
-        assert!(verify_text(&key, &sealing, signature, b"").is_err());
+        });
+        let verifiers = Verifiers::default();
+        for text in [request.text().as_bytes(), b""] {
+            assert!(verifiers.verify(&key, &sealing, signature, text).is_err());
+        }
     }
     assert!(sealing.unseal(signature).is_err());
 }

@@ -3,6 +3,9 @@
 //! Nothing is normalised: what is verified are the very bytes that came. The window keeps a captured request from being
 //! used for long; what keeps it from executing twice is the replicated memory of request ids, not this module.
 
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
 use aws_lc_rs::{digest, hmac, signature};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, HeaderName};
@@ -10,14 +13,16 @@ use secrecy::ExposeSecret;
 use types::{AccountId, Key, KeyId, KeyMaterial, Scopes, Timestamp};
 use wire::errors::Refusal;
 use wire::signing::{
-    self, HEADER_KEY, HEADER_REQUEST_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, HEADER_WINDOW, SignedRequest,
-    WINDOW_MS_DEFAULT, WINDOW_MS_MAX,
+    self, HEADER_KEY, HEADER_REQUEST_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, HEADER_WINDOW, WINDOW_MS_DEFAULT,
+    WINDOW_MS_MAX,
 };
 
 use crate::failure::Failure;
 use crate::sealing::SealingKey;
 
 const MILLISECOND_NS: u64 = 1_000_000;
+/// Secrets that may be open at the same time.
+const SECRETS_OPEN_MAX: usize = 16_384;
 
 /// Who sends a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,35 +125,75 @@ pub fn sha256(body: &[u8]) -> [u8; 32] {
     digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-/// Verifies a REST request.
-pub fn verify_request(
-    key: &Key,
-    sealing: &SealingKey,
-    signature: &[u8],
-    request: &SignedRequest<'_>,
-) -> Result<(), Failure> {
-    verify_text(key, sealing, signature, request.text().as_bytes())
+/// Keys that are ready to verify with: an HMAC secret is opened once, not with each request. Secrets stay in memory for
+/// as long as the key that they belong to is the one in use.
+#[derive(Default)]
+pub struct Verifiers {
+    secrets: RwLock<HashMap<KeyId, Opened>>,
 }
 
-/// Verifies a signature over a text, in constant time.
-pub fn verify_text(key: &Key, sealing: &SealingKey, signature: &[u8], text: &[u8]) -> Result<(), Failure> {
-    let holds = match &key.material {
-        KeyMaterial::Ed25519(public) => signature::UnparsedPublicKey::new(&signature::ED25519, public)
-            .verify(text, signature)
-            .is_ok(),
-        KeyMaterial::HmacSha256 { sealed } => {
-            let secret = sealing.unseal(sealed).map_err(|error| {
-                tracing::error!(key = %key.id, %error, "a key's secret could not be opened");
-                Failure::new(Refusal::KeyNotAccepted).field(HEADER_KEY)
-            })?;
-            let secret = hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret());
-            hmac::verify(&secret, text, signature).is_ok()
+/// An opened secret, and the key that it was opened for.
+struct Opened {
+    key: Arc<Key>,
+    secret: hmac::Key,
+}
+
+impl Verifiers {
+    /// Verifies a signature over a text, in constant time.
+    pub fn verify(&self, key: &Arc<Key>, sealing: &SealingKey, signature: &[u8], text: &[u8]) -> Result<(), Failure> {
+        let holds = match &key.material {
+            KeyMaterial::Ed25519(public) => signature::UnparsedPublicKey::new(&signature::ED25519, public)
+                .verify(text, signature)
+                .is_ok(),
+            KeyMaterial::HmacSha256 { sealed } => match self.verify_opened(key, signature, text) {
+                Some(holds) => holds,
+                None => self.open(key, sealing, sealed, signature, text)?,
+            },
+        };
+        if holds {
+            Ok(())
+        } else {
+            Err(Failure::new(Refusal::SignatureWrong).field(HEADER_SIGNATURE))
         }
-    };
-    if holds {
-        Ok(())
-    } else {
-        Err(Failure::new(Refusal::SignatureWrong).field(HEADER_SIGNATURE))
+    }
+
+    /// Whether the signature holds; none if the key's secret is not open.
+    fn verify_opened(&self, key: &Arc<Key>, signature: &[u8], text: &[u8]) -> Option<bool> {
+        let secrets = self.secrets.read().unwrap_or_else(PoisonError::into_inner);
+        let opened = secrets.get(&key.id).filter(|opened| Arc::ptr_eq(&opened.key, key))?;
+        Some(hmac::verify(&opened.secret, text, signature).is_ok())
+    }
+
+    /// Opens a key's secret, and keeps it if the signature holds: whoever can't sign leaves nothing behind.
+    fn open(
+        &self,
+        key: &Arc<Key>,
+        sealing: &SealingKey,
+        sealed: &[u8],
+        signature: &[u8],
+        text: &[u8],
+    ) -> Result<bool, Failure> {
+        let secret = sealing.unseal(sealed).map_err(|error| {
+            tracing::error!(key = %key.id, %error, "a key's secret could not be opened");
+            Failure::new(Refusal::KeyNotAccepted).field(HEADER_KEY)
+        })?;
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret());
+        let holds = hmac::verify(&secret, text, signature).is_ok();
+        if holds {
+            let mut secrets = self.secrets.write().unwrap_or_else(PoisonError::into_inner);
+            if secrets.len() >= SECRETS_OPEN_MAX {
+                secrets.clear();
+            }
+            let key = Arc::clone(key);
+            secrets.insert(key.id, Opened { key, secret });
+        }
+        Ok(holds)
+    }
+}
+
+impl std::fmt::Debug for Verifiers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Verifiers(..)")
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::sync::{Semaphore, watch};
 use types::{AccountId, AppliedBatch, Key, KeyId, OrderTarget, Position, Sequence};
 use wire::errors::Refusal;
 
+use crate::auth::Verifiers;
 use crate::config::GatewayConfig;
 use crate::failure::Failure;
 use crate::handle::{CoreHandle, History};
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     pub past: Past,
     pub view: Arc<View>,
     pub sealing: SealingKey,
+    pub verifiers: Verifiers,
     pub rate_limits: RateLimits,
     pub metrics: GatewayMetrics,
     pub stages: Arc<Stages>,
@@ -56,6 +58,7 @@ impl Gateway {
             past: Past::new(history),
             view,
             sealing,
+            verifiers: Verifiers::default(),
             rate_limits,
             metrics: GatewayMetrics::new(),
             sessions,

@@ -205,7 +205,11 @@ impl Incoming {
             target: self.target()?,
             body_sha256: &auth::sha256(&self.body),
         };
-        if let Err(failure) = auth::verify_request(&key, &shared.sealing, &headers.signature, &signed) {
+        if let Err(failure) =
+            shared
+                .verifiers
+                .verify(&key, &shared.sealing, &headers.signature, signed.text().as_bytes())
+        {
             shared.metrics.refused_signatures.increment(1);
             return Err(failure);
         }

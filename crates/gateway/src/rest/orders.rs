@@ -3,9 +3,10 @@
 use axum::Json;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use types::{Action, CancelAll, Order, OrderId, OrderTarget, Scopes};
 use wire::errors::Refusal;
-use wire::json;
+use wire::json::{self, write::order_answer};
 
 use super::validate;
 use crate::answer::Executed;
@@ -14,6 +15,9 @@ use crate::failure::Failure;
 use crate::gateway::Shared;
 use crate::incoming::{Incoming, PathPart};
 use crate::intake;
+
+/// Room for the answer to a request about one order without fills.
+const ANSWER_BYTES: usize = 1_024;
 
 /// Place an order
 ///
@@ -39,8 +43,19 @@ pub(crate) async fn place(incoming: Incoming) -> Result<Response, Failure> {
         return Ok(Json(answer).into_response());
     }
     let executed = incoming.execute(command).await?;
-    let answer = shared.order_answer(&executed).await?;
-    Ok((status_of_placed(&executed), Json(answer)).into_response())
+    answer(shared, &executed, status_of_placed(&executed)).await
+}
+
+/// The answer to a request about one order. That to a repeat may have to be looked up.
+async fn answer(shared: &Shared, executed: &Executed, status: StatusCode) -> Result<Response, Failure> {
+    if executed.repeat {
+        let answer = shared.order_answer(executed).await?;
+        return Ok((status, Json(answer)).into_response());
+    }
+    let mut body = Vec::with_capacity(ANSWER_BYTES);
+    shared.with_order_answer(executed, |parts| order_answer(&mut body, parts))?;
+    let content_type = HeaderValue::from_static("application/json");
+    Ok((status, [(CONTENT_TYPE, content_type)], body).into_response())
 }
 
 fn status_of_placed(executed: &Executed) -> StatusCode {
@@ -154,7 +169,7 @@ async fn look_up(incoming: &Incoming, target: OrderTarget) -> Result<Json<json::
         ("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once.")),
     request_body = json::Replace,
     responses((status = 200, description = "It was changed.", body = json::OrderAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn replace(order_id: PathPart, incoming: Incoming) -> Result<Json<json::OrderAnswer>, Failure> {
+pub(crate) async fn replace(order_id: PathPart, incoming: Incoming) -> Result<Response, Failure> {
     replace_target(&incoming, by_order_id(&order_id)?).await
 }
 
@@ -165,14 +180,11 @@ pub(crate) async fn replace(order_id: PathPart, incoming: Incoming) -> Result<Js
         ("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once.")),
     request_body = json::Replace,
     responses((status = 200, description = "It was changed.", body = json::OrderAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn replace_by_client_id(
-    client_id: PathPart,
-    incoming: Incoming,
-) -> Result<Json<json::OrderAnswer>, Failure> {
+pub(crate) async fn replace_by_client_id(client_id: PathPart, incoming: Incoming) -> Result<Response, Failure> {
     replace_target(&incoming, by_client_id(&client_id)?).await
 }
 
-async fn replace_target(incoming: &Incoming, target: OrderTarget) -> Result<Json<json::OrderAnswer>, Failure> {
+async fn replace_target(incoming: &Incoming, target: OrderTarget) -> Result<Response, Failure> {
     let shared = &incoming.shared;
     incoming.query(&[])?;
     let body: json::Replace = incoming.json()?;
@@ -189,7 +201,7 @@ async fn replace_target(incoming: &Incoming, target: OrderTarget) -> Result<Json
     let command = intake::replace(shared, &caller, target, &(&change).into(), incoming.received_at).await;
     let command = command.map_err(|failure| failure.request_id(request_id.as_str()))?;
     let executed = incoming.execute(command).await?;
-    shared.order_answer(&executed).await.map(Json)
+    answer(shared, &executed, StatusCode::OK).await
 }
 
 /// Cancel an order
@@ -199,7 +211,7 @@ async fn replace_target(incoming: &Incoming, target: OrderTarget) -> Result<Json
         ("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once."),
         ("valid_until" = Option<String>, Query, description = "Refuse it when sequenced after this, in nanoseconds since 1970.")),
     responses((status = 200, description = "It was cancelled.", body = json::OrderAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn cancel(order_id: PathPart, incoming: Incoming) -> Result<Json<json::OrderAnswer>, Failure> {
+pub(crate) async fn cancel(order_id: PathPart, incoming: Incoming) -> Result<Response, Failure> {
     cancel_target(&incoming, by_order_id(&order_id)?).await
 }
 
@@ -212,14 +224,11 @@ pub(crate) async fn cancel(order_id: PathPart, incoming: Incoming) -> Result<Jso
         ("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once."),
         ("valid_until" = Option<String>, Query, description = "Refuse it when sequenced after this, in nanoseconds since 1970.")),
     responses((status = 200, description = "It was cancelled, or its id burnt.", body = json::OrderAnswer), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn cancel_by_client_id(
-    client_id: PathPart,
-    incoming: Incoming,
-) -> Result<Json<json::OrderAnswer>, Failure> {
+pub(crate) async fn cancel_by_client_id(client_id: PathPart, incoming: Incoming) -> Result<Response, Failure> {
     cancel_target(&incoming, by_client_id(&client_id)?).await
 }
 
-async fn cancel_target(incoming: &Incoming, target: OrderTarget) -> Result<Json<json::OrderAnswer>, Failure> {
+async fn cancel_target(incoming: &Incoming, target: OrderTarget) -> Result<Response, Failure> {
     let shared = &incoming.shared;
     let valid_until = incoming.query(&["valid_until"])?.valid_until()?;
     let request_id = incoming.request_id()?;
@@ -227,7 +236,7 @@ async fn cancel_target(incoming: &Incoming, target: OrderTarget) -> Result<Json<
     let action = Action::Cancel(target);
     let command = intake::command(&caller, request_id, valid_until, incoming.received_at, action);
     let executed = incoming.execute(command).await?;
-    shared.order_answer(&executed).await.map(Json)
+    answer(shared, &executed, StatusCode::OK).await
 }
 
 /// Several requests in one, each under its own id and with its own outcome

@@ -119,7 +119,11 @@ impl Session {
         let signature = signature.ok_or_else(|| Failure::new(Refusal::AuthHeaderInvalid).field("signature"))?;
         let key = self.shared.active_key(key_id).await?;
         let text = signing::login_text(&self.shared.config.cluster_id, key_id, &self.nonce);
-        if let Err(failure) = auth::verify_text(&key, &self.shared.sealing, &signature, text.as_bytes()) {
+        let verified = self
+            .shared
+            .verifiers
+            .verify(&key, &self.shared.sealing, &signature, text.as_bytes());
+        if let Err(failure) = verified {
             self.shared.metrics.refused_signatures.increment(1);
             return Err(failure.field("signature"));
         }
