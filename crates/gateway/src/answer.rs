@@ -154,22 +154,22 @@ impl Shared {
     /// Tells the answer to a request about one order that was executed now, and is no repeat, in its parts.
     pub fn with_order_answer(
         &self,
-        executed: &Executed,
+        request_id: &RequestId,
+        applied: &Applied,
         tell: impl FnOnce(&OrderAnswerParts<'_>),
     ) -> Result<(), Failure> {
-        let applied = &executed.applied;
         let (position, batch) = (applied.position(), &applied.batch);
         let story = OrderStory::read(applied.events());
         let scale = story.order.map(|order| self.scale(order.instrument, position));
         if let Some(None) = scale {
             let cause = Failure::new(Refusal::InternalError);
             let failure = answer_unavailable(Some(cause), position, false);
-            return Err(failure.request_id(executed.request_id.as_str()));
+            return Err(failure.request_id(request_id.as_str()));
         }
         let scale = scale.flatten();
         let order = story.order.as_ref().zip(scale.as_ref());
         tell(&OrderAnswerParts {
-            request_id: &executed.request_id,
+            request_id,
             order: order.map(|(order, scale)| (order, story.close_reason, scale)),
             fills: &story.fills,
             cancelled: story.cancelled,

@@ -28,6 +28,11 @@ pub use queue::{PublishReceiver, PublishSender, queue};
 
 /// How long the queue is empty before it looks whether something was dropped.
 const IDLE: Duration = Duration::from_millis(100);
+/// How long it rests once it has caught up with a busy core: what is applied meanwhile is taken together, with one wake-up
+/// and one write.
+const REST: Duration = Duration::from_micros(500);
+/// Commands of a batch from which on the core counts as busy.
+const BUSY_COMMANDS: u32 = 16;
 /// How often it tries to make good a disk that failed.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -106,6 +111,9 @@ impl<J: JournalSource> Publisher<J> {
                     self.take::<M>(&batch);
                     if self.queue.is_empty() {
                         self.flush();
+                        if batch.header.count >= BUSY_COMMANDS {
+                            std::thread::sleep(REST);
+                        }
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {

@@ -53,7 +53,9 @@ async fn answer(shared: &Shared, executed: &Executed, status: StatusCode) -> Res
         return Ok((status, Json(answer)).into_response());
     }
     let mut body = Vec::with_capacity(ANSWER_BYTES);
-    shared.with_order_answer(executed, |parts| order_answer(&mut body, parts))?;
+    shared.with_order_answer(&executed.request_id, &executed.applied, |parts| {
+        order_answer(&mut body, parts)
+    })?;
     let content_type = HeaderValue::from_static("application/json");
     Ok((status, [(CONTENT_TYPE, content_type)], body).into_response())
 }

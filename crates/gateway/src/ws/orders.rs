@@ -183,38 +183,43 @@ impl Session {
     }
 
     fn on_applied(&mut self, request: &Request, applied: Applied) {
-        if let Some(Event::Repeated { .. }) = applied.events().first() {
+        let first = applied.events().first();
+        if let Some(Event::Repeated { .. }) = first {
             // What came of it the first time may have to be read.
             return self.start_repeat(*request, applied);
         }
+        let is_executed = !matches!(first, Some(Event::Rejected { .. }) | None);
         self.output.add_built(Built {
             received_at: request.received_at,
             applied_at: applied.applied_at,
             built_at: applied.applied_at,
         });
-        let executed = Executed::first(request.request_id, applied);
-        let executed = match executed.checked() {
-            Ok(executed) => executed,
-            Err(failure) => {
-                return self.reply_failure(request.id, failure.request_id(request.request_id.as_str()));
-            }
-        };
-        self.shared.metrics.outcome(Outcome::Executed);
-        match request.kind {
-            Kind::Place | Kind::Order => {
-                let status = if request.kind == Kind::Place { 201 } else { 200 };
-                let (shared, output) = (&self.shared, &mut self.output);
-                let written = shared.with_order_answer(&executed, |parts| {
-                    output.write(|out| order_reply(out, request.id, status, parts));
-                });
-                if let Err(failure) = written {
-                    self.reply_problem(request.id, failure.into_problem());
-                }
-            }
-            Kind::CancelAll | Kind::CancelAfter => {
+        if is_executed && matches!(request.kind, Kind::Place | Kind::Order) {
+            self.shared.metrics.outcome(Outcome::Executed);
+            return self.reply_order(request, &applied);
+        }
+        match Executed::first(request.request_id, applied).checked() {
+            Ok(executed) => {
+                self.shared.metrics.outcome(Outcome::Executed);
                 let reply = executed_reply(&self.shared, request.id, &executed, request.kind);
                 self.output.push(reply_text(reply));
             }
+            Err(failure) => {
+                let failure = failure.request_id(request.request_id.as_str());
+                self.reply_failure(request.id, failure);
+            }
+        }
+    }
+
+    /// Replies to a request about one order that was executed now.
+    fn reply_order(&mut self, request: &Request, applied: &Applied) {
+        let status = if request.kind == Kind::Place { 201 } else { 200 };
+        let (shared, output) = (&self.shared, &mut self.output);
+        let written = shared.with_order_answer(&request.request_id, applied, |parts| {
+            output.write(|out| order_reply(out, request.id, status, parts));
+        });
+        if let Err(failure) = written {
+            self.reply_problem(request.id, failure.into_problem());
         }
     }
 
