@@ -23,7 +23,7 @@ pub fn run(arguments: &[String]) -> Result<bool> {
     if !arguments.is_empty() {
         bail!("test takes no arguments; use cargo test -p CRATE NAME for a part");
     }
-    say_what_is_missing();
+    provide_what_is_missing();
     let mut command = run::cargo();
     command
         .args(["test", "--workspace", "--locked", "--no-fail-fast", "--quiet"])
@@ -102,14 +102,45 @@ fn print(counts: &mut Counts, succeeded: bool) -> bool {
     succeeded
 }
 
-/// The power-loss tests mount a file system: as root they need only `/dev/fuse`, otherwise the helper of fuse3 too.
-fn say_what_is_missing() {
+/// Where a Postgres server keeps its programs, by the packages of most distributions.
+const POSTGRES: &str = "/usr/lib/postgresql";
+
+/// Says what tests need that is not there, and installs what can be.
+///
+/// The power-loss tests mount a file system: as root they need only `/dev/fuse`, otherwise the helper of fuse3 too. The
+/// tests of the bench's peer run a Postgres server of their own, which any user can.
+fn provide_what_is_missing() {
     let is_root = run::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
     if !std::path::Path::new("/dev/fuse").exists() {
         println!("note: there is no /dev/fuse, so tests that lose power are skipped; on a host with it: modprobe fuse");
     } else if !is_root && !run::exists(Command::new("fusermount3").arg("--version")) {
         println!("note: tests that lose power need fusermount3: sudo apt-get install --yes fuse3");
     }
+    let has_postgres =
+        std::path::Path::new(POSTGRES).exists() || run::exists(Command::new("postgres").arg("--version"));
+    if has_postgres || (is_root && install("postgresql")) {
+        return;
+    }
+    println!("note: tests of the bench's peer need a Postgres server: sudo apt-get install --yes postgresql");
+}
+
+/// Installs a package where `apt-get` does; true if it is there then.
+fn install(package: &str) -> bool {
+    if !run::exists(Command::new("apt-get").arg("--version")) {
+        return false;
+    }
+    println!("installing {package}, which tests need");
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdin(Stdio::null());
+        run::succeeds(command.stdout(Stdio::null())).unwrap_or(false)
+    };
+    // The list of packages may be old or not there yet.
+    apt(&["install", "--yes", "--no-install-recommends", package])
+        || (apt(&["update"]) && apt(&["install", "--yes", "--no-install-recommends", package]))
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ use schema::{Beginning, Key, Material};
 use serve::{Ready, Setup};
 
 /// Connections to the database: the best of those tried.
-const CONNECTIONS: usize = 24;
+const CONNECTIONS: usize = 16;
 /// Threads that serve: the best of those tried.
 const WORKER_THREADS: usize = 2;
 /// The cluster id that requests to the peer are signed for.
