@@ -4,6 +4,7 @@
 mod check;
 mod faults;
 mod fuzz;
+mod performance;
 mod run;
 mod summary;
 mod test;
@@ -21,7 +22,10 @@ usage: cargo xtask <command>
   faults power-loss    the same, losing what was not synced
       [--rounds N] [--seed N] [--without-fdatasync]
   fuzz [NAME...]       the fuzz targets, or those named (needs a nightly toolchain and cargo-fuzz)
-      [--seconds N]    for so long each";
+      [--seconds N]    for so long each
+  performance          measure everything, and write docs/performance.md and its pictures
+      [--short]        in a short form, whose figures mean little
+      [--out DIR]      into another folder than docs";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -46,6 +50,7 @@ fn dispatch(arguments: &[String]) -> Result<bool> {
         "test" => test::run(rest),
         "faults" => faults::run(rest),
         "fuzz" => fuzz::run(rest),
+        "performance" => performance::run(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(true)

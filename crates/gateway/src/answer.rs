@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::gateway::Shared;
 use crate::handle::{Applied, Pending};
 use crate::stages::Stage;
+use crate::waiting::Waiter;
 
 /// What came of a command: the first time that it was sequenced.
 pub(crate) struct Executed {
@@ -46,17 +47,24 @@ impl Shared {
     /// Hands a command over that was read as a whole at `read_at`, and waits for what comes of it.
     pub async fn execute(&self, command: Command, read_at: Timestamp) -> Finished {
         let request_id = command.request_id;
-        let pending = self.submit(command, read_at);
+        let pending = self.submit(command, read_at, true);
         self.finish(request_id, pending).await
     }
 
-    /// Hands a command over that was read as a whole at `read_at`.
-    pub fn submit(&self, command: Command, read_at: Timestamp) -> Result<Pending, Failure> {
+    /// Hands a command over that was read as a whole at `read_at`, and comes alone or with others.
+    pub fn submit(&self, command: Command, read_at: Timestamp, alone: bool) -> Result<Pending, Failure> {
         let (request_id, received_at) = (command.request_id, command.received_at);
-        let submitted = self.core.submit(command);
-        let pending = submitted.map_err(|error| Failure::from(error).request_id(request_id.as_str()))?;
+        // Before it is handed over: it may be run by this thread.
+        let verified_at = self.core.now();
+        let (waiter, pending) = Waiter::one(verified_at);
+        let submitted = if alone {
+            self.core.hand_over(command, waiter)
+        } else {
+            self.core.hand_over_together(command, waiter)
+        };
+        submitted.map_err(|error| Failure::from(error).request_id(request_id.as_str()))?;
         self.stages.record(Stage::Read, read_at.since_ns(received_at));
-        self.stages.record(Stage::Verify, self.core.now().since_ns(read_at));
+        self.stages.record(Stage::Verify, verified_at.since_ns(read_at));
         Ok(pending)
     }
 

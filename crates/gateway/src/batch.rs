@@ -46,7 +46,7 @@ impl Batch {
         for item in items {
             let command = command_of_item(shared, caller, item, received_at);
             let command = within(view_deadline, command).await;
-            under_way.push(submit_item(shared, item, command, read_at));
+            under_way.push(submit_item(shared, item, command, read_at, items.len() == 1));
         }
         Self { items: under_way }
     }
@@ -72,10 +72,11 @@ fn submit_item(
     item: &BatchItem,
     command: Result<Command, Failure>,
     read_at: Timestamp,
+    alone: bool,
 ) -> ItemUnderWay {
     let submitted = command.and_then(|command| {
         let request_id = command.request_id;
-        Ok((request_id, shared.submit(command, read_at)?))
+        Ok((request_id, shared.submit(command, read_at, alone)?))
     });
     let id = item_id(item);
     ItemUnderWay {

@@ -8,7 +8,8 @@
 //!        └── whole batches of the past ── History <── event log on disk
 //! ```
 //!
-//! Nothing here waits for a disk or a lock that the core holds: a command is either taken at once, or it is said why not.
+//! Nothing here waits for a lock that the core holds: a command is either taken at once, or it is said why not. Where
+//! nothing else is under way, the thread that hands a command over may be made to run it, and then waits for the disk.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,8 +23,14 @@ use crate::waiting::Waiter;
 /// The core, as the gateway sees it.
 pub trait CoreHandle: Send + Sync + 'static {
     /// Hands a command over, and who waits for its answer; an error is the answer itself. Cancels have room of their own
-    /// in the queue.
+    /// in the queue. The answer may be there already when this returns: a session looks for it before it sleeps.
     fn hand_over(&self, command: Command, waiter: Waiter) -> Result<(), SubmitError>;
+
+    /// Hands over one of several commands that come together. The core may run a command that comes alone on the thread
+    /// that hands it over; these it gathers.
+    fn hand_over_together(&self, command: Command, waiter: Waiter) -> Result<(), SubmitError> {
+        self.hand_over(command, waiter)
+    }
 
     /// Hands a command over whose answer is waited for alone.
     fn submit(&self, command: Command) -> Result<Pending, SubmitError> {

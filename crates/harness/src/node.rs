@@ -54,16 +54,24 @@ impl Installation {
             admin: admin?,
             operations: operations?,
         };
+        installation.configure(settings)?;
+        Ok(installation)
+    }
+
+    /// Writes its configuration again; a node that runs keeps to the old one.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn configure(&self, settings: &str) -> io::Result<()> {
         let text = format!(
             "[node]\ndata = {data:?}\n\
              [listen]\npublic = \"{public}\"\nadmin = \"{admin}\"\noperations = \"{operations}\"\n{settings}",
-            data = installation.data,
-            public = installation.public,
-            admin = installation.admin,
-            operations = installation.operations,
+            data = self.data,
+            public = self.public,
+            admin = self.admin,
+            operations = self.operations,
         );
-        std::fs::write(&installation.config, text)?;
-        Ok(installation)
+        std::fs::write(&self.config, text)
     }
 
     /// Makes the data folder; gives the operator's first key.
@@ -151,7 +159,15 @@ impl Node {
     /// # Errors
     /// If it ends, or isn't ready in time: with the end of its log.
     pub fn wait_until_ready(&mut self) -> io::Result<()> {
-        let until = Instant::now() + Duration::from_secs(READY_SECONDS);
+        self.wait_until_ready_within(Duration::from_secs(READY_SECONDS))
+    }
+
+    /// As [`Node::wait_until_ready`], for a start that may take so long.
+    ///
+    /// # Errors
+    /// If it ends, or isn't ready in time: with the end of its log.
+    pub fn wait_until_ready_within(&mut self, within: Duration) -> io::Result<()> {
+        let until = Instant::now() + within;
         loop {
             if let Some(status) = self.child.try_wait()? {
                 return Err(self.failed(&format!("the node ended with {status}")));
@@ -160,7 +176,7 @@ impl Node {
                 return Ok(());
             }
             if Instant::now() > until {
-                return Err(self.failed(&format!("the node was not ready within {READY_SECONDS} s")));
+                return Err(self.failed(&format!("the node was not ready within {} s", within.as_secs())));
             }
             std::thread::sleep(LOOK_EVERY);
         }

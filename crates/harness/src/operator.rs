@@ -148,11 +148,21 @@ impl Operator {
     /// # Errors
     /// What the client says.
     pub async fn new_key(&mut self, account: AccountId, key_type: KeyType) -> Result<Credentials, ClientError> {
+        self.new_key_of(account, vec![Scope::Read, Scope::Trade], key_type)
+            .await
+    }
+
+    async fn new_key_of(
+        &mut self,
+        account: AccountId,
+        scopes: Vec<Scope>,
+        key_type: KeyType,
+    ) -> Result<Credentials, ClientError> {
         let own = (key_type == KeyType::Ed25519).then(Secret::generate_ed25519);
         let public_key = own.as_ref().and_then(Secret::public_key);
         let request = json::KeyRequest {
             account_id: account.to_string(),
-            scopes: vec![Scope::Read, Scope::Trade],
+            scopes,
             key_type,
             public_key: public_key.map(|key| wire::signing::to_hex(&key)),
         };
@@ -198,14 +208,30 @@ impl Operator {
         })
     }
 
+    /// A new operator's key.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub async fn new_operator_key(&mut self, key_type: KeyType) -> Result<Credentials, ClientError> {
+        self.new_key_of(AccountId(0), vec![Scope::Admin], key_type).await
+    }
+
     /// Cancels all orders, so that the book is empty.
     ///
     /// # Errors
     /// What the client says.
     pub async fn cancel_everything(&mut self) -> Result<(), ClientError> {
+        self.cancel_all_of(SYMBOL).await
+    }
+
+    /// Cancels all orders of an instrument.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub async fn cancel_all_of(&mut self, symbol: &str) -> Result<(), ClientError> {
         let request = json::CancelAllForRequest {
             account_id: None,
-            symbol: Some(SYMBOL.to_owned()),
+            symbol: Some(symbol.to_owned()),
         };
         let _: json::AdminAnswer = self.ask(Method::POST, "/v1/admin/cancel-all", Some(&request)).await?;
         Ok(())

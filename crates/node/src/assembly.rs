@@ -17,12 +17,14 @@ use gateway::sealing::{SEALING_KEY_BYTES, SealingKey};
 use gateway::view::{View, ViewLimits};
 use gateway::{Gateway, GatewayConfig};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 use types::{Epoch, Position, Sequence, Timestamp};
 use wire::journal::Identity;
 
-use crate::config::Config;
-use crate::core::{Core, CoreEnd, CoreSettings, Recovered};
+use crate::config::{Config, Idle};
+use crate::core::{CoreEnd, CoreSettings, Recovered};
 use crate::data_folder::{DataFolder, DataFolderError};
 use crate::event_log::{EventLog, EventLogConfig, EventLogWriteError, Writer};
 use crate::figures::{self, DiskStatus, DiskWatch, Figures, Shortage, Sources};
@@ -40,6 +42,16 @@ use crate::tls_files::{TlsFiles, TlsFilesError};
 const EVIDENCE: &str = "DIVERGED";
 /// The key that seals the secrets of HMAC keys.
 pub const SEALING_KEY: &str = "sealing.key";
+
+/// The core that runs an exchange.
+type Core = crate::core::Core<Exchange>;
+
+/// For how long a core's thread that spins looks for work at a time: longer than it ever waits.
+const SPIN: Duration = Duration::from_secs(1);
+/// How often it is looked whether a thread that serves connections is held up by the disk...
+const STALL_LOOK: Duration = Duration::from_millis(25);
+/// ... for at least this long.
+const STALL: Duration = Duration::from_millis(10);
 
 /// The epoch of a cluster that was never promoted.
 pub const EPOCH: Epoch = Epoch(1);
@@ -147,10 +159,7 @@ impl Node {
         let view = view_of(&recovered, &events)?;
 
         let (publish, queue) = publisher::queue();
-        let core_settings = CoreSettings {
-            epoch: EPOCH,
-            spin: Duration::ZERO,
-        };
+        let core_settings = core_settings(config);
         let started = Core::start(&core_settings, recovered, publish, figures::observer(), |_| {});
         let (core, core_thread) = started.map_err(|error| StartError::Thread("core", error))?;
         wait_until_accepting(&core, &core_thread);
@@ -236,12 +245,8 @@ impl Node {
     pub async fn serve(&self, listeners: Listeners, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
         let public = TcpListener::from_std(listeners.public)?;
         let admin = TcpListener::from_std(listeners.admin)?;
-        let operations = TcpListener::from_std(listeners.operations)?;
-        let router = self.operations().router();
-        let (gateway, operations_stop) = (self.gateway.clone(), stop.clone());
-        let operations = tokio::spawn(async move {
-            gateway.serve_operations(operations, router, operations_stop).await;
-        });
+        let (over, operations_over) = watch::channel(false);
+        let operations = self.serve_operations(listeners.operations, stop.clone(), operations_over)?;
         let gateway = self.gateway.clone();
         let (public_stop, admin_stop) = (stop.clone(), stop.clone());
         let sessions = async {
@@ -254,11 +259,52 @@ impl Node {
             gateway.serve_admin(admin, admin_stop),
             sessions
         );
-        operations.abort();
+        over.send_replace(true);
+        join("operations", operations);
         if let Some(renewing) = renewing {
             renewing.abort();
         }
         Ok(())
+    }
+
+    /// Serves health and metrics on a thread of its own until `over` turns true, whatever holds the others up. It also
+    /// sees to it that one of these is not missed for long: a thread that runs a command itself waits for the disk, and
+    /// may be the one that would have listened to the sockets; another one, which sleeps, is woken to do so.
+    fn serve_operations(
+        &self,
+        listener: std::net::TcpListener,
+        stop: watch::Receiver<bool>,
+        mut over: watch::Receiver<bool>,
+    ) -> std::io::Result<JoinHandle<()>> {
+        let (gateway, router) = (self.gateway.clone(), self.operations().router());
+        let (core, workers) = (Arc::clone(&self.core), Handle::current());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let serve = async move {
+            let listener = match TcpListener::from_std(listener) {
+                Ok(listener) => listener,
+                Err(error) => return tracing::error!(%error, "the operations port can't be served"),
+            };
+            let mut look = tokio::time::interval(STALL_LOOK);
+            look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let watch = async {
+                loop {
+                    look.tick().await;
+                    if core.inline_for().is_some_and(|waits| waits >= STALL) {
+                        workers.spawn(async {});
+                    }
+                }
+            };
+            tokio::select! {
+                _ = over.wait_for(|over| *over) => {}
+                () = watch => {}
+                () = async {
+                    gateway.serve_operations(listener, router, stop).await;
+                    std::future::pending().await
+                } => {}
+            }
+        };
+        let work = move || runtime.block_on(serve);
+        std::thread::Builder::new().name("operations".into()).spawn(work)
     }
 
     fn operations(&self) -> Operations {
@@ -266,7 +312,9 @@ impl Node {
         let view = Arc::clone(self.gateway.view());
         let journal = self.core.journal().clone();
         let segment_bytes = self.journal_segment_bytes;
+        let counted = Arc::clone(&self.core);
         let figures = Figures::new(Sources {
+            commands_inline: Box::new(move || counted.figures().inline),
             core: Arc::clone(&core),
             events: self.events(),
             view: Arc::clone(&view),
@@ -426,6 +474,24 @@ fn wait_until_accepting(core: &Core, thread: &JoinHandle<CoreEnd>) {
     let waits = |accepting: Result<(), NotAccepting>| accepting.is_err() && !disk.contains(&accepting);
     while waits(core.status().accepting) && !thread.is_finished() {
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn core_settings(config: &Config) -> CoreSettings {
+    let spin = match config.core.idle {
+        Idle::Park => Duration::ZERO,
+        Idle::Spin => SPIN,
+    };
+    // With one thread for all connections, nobody would serve the others while it waits for the disk.
+    let inline_sync_max = match config.node.worker_threads() {
+        1 => Duration::ZERO,
+        _ => Duration::from_micros(config.core.inline_sync_us_max),
+    };
+    CoreSettings {
+        epoch: EPOCH,
+        spin,
+        processor: config.core.processor,
+        inline_sync_max,
     }
 }
 

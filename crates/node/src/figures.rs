@@ -34,6 +34,8 @@ pub struct Sources {
     pub publisher: Arc<PublisherStatus>,
     /// The snapshots.
     pub snapshots: Arc<MakerStatus>,
+    /// Commands that were run by the thread that brought them.
+    pub commands_inline: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Bytes of the journal.
     pub journal_bytes: Box<dyn Fn() -> u64 + Send + Sync>,
     /// The disk.
@@ -50,6 +52,7 @@ pub struct Figures {
     queue_depth: Gauge,
     clock_error_bound_seconds: Gauge,
     commands: Counter,
+    commands_inline: Counter,
     rejects: Counter,
     batches: Counter,
     publisher_lag: Gauge,
@@ -79,6 +82,7 @@ impl Figures {
             queue_depth: gauge!("meridian_core_queue_depth"),
             clock_error_bound_seconds: gauge!("meridian_clock_error_bound_seconds"),
             commands: counter!("meridian_commands_total"),
+            commands_inline: counter!("meridian_commands_inline_total"),
             rejects: counter!("meridian_rejects_total"),
             batches: counter!("meridian_batches_total"),
             publisher_lag: gauge!("meridian_publisher_lag"),
@@ -100,6 +104,7 @@ impl Figures {
             view,
             publisher,
             snapshots,
+            commands_inline,
             journal_bytes,
             disk,
         } = &self.sources;
@@ -113,6 +118,7 @@ impl Figures {
         self.clock_error_bound_seconds
             .set(float(status.clock_error_bound_ns) / 1e9);
         self.commands.absolute(publisher.commands());
+        self.commands_inline.absolute(commands_inline());
         self.rejects.absolute(publisher.rejects());
         self.batches.absolute(publisher.batches());
         let published = view.position().sequence;

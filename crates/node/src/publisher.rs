@@ -24,7 +24,7 @@ use crate::snapshots::SnapshotFolder;
 
 #[cfg(test)]
 pub(crate) use queue::with_room_for;
-pub use queue::{PublishReceiver, PublishSender, queue};
+pub use queue::{PublishBell, PublishReceiver, PublishSender, queue};
 
 /// How long the queue is empty before it looks whether something was dropped.
 const IDLE: Duration = Duration::from_millis(100);

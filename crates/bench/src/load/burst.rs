@@ -48,10 +48,10 @@ pub struct BurstArguments {
     #[arg(long)]
     pub sustainable: Option<f64>,
     /// How many messages a client keeps that its socket doesn't take.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = 64)]
     pub client_queue: usize,
     /// The send buffer of a client's socket, in bytes.
-    #[arg(long, default_value_t = 32 << 10)]
+    #[arg(long, default_value_t = 16 << 10)]
     pub send_buffer: usize,
 }
 

@@ -50,6 +50,9 @@ pub struct Campaign<'a> {
     faults: Vec<String>,
 }
 
+/// A generator that is later than this at p99, or busier, is part of what was measured.
+const LATE_NS: u64 = 2_000_000;
+const BUSY_CPUS: f64 = 0.9;
 /// How many faults are kept.
 const FAULTS_MAX: usize = 100;
 
@@ -142,6 +145,14 @@ impl<'a> Campaign<'a> {
         if !records.codes.is_empty() {
             let codes = records.codes.iter().map(|(code, count)| format!("{code} {count}"));
             println!("          not executed: {}", codes.collect::<Vec<_>>().join(", "));
+        }
+        let late_ns = run.generator.lateness.value_at_quantile(0.99);
+        if late_ns > LATE_NS || run.step.generator_cpus > BUSY_CPUS {
+            println!(
+                "          the generator itself was a bottleneck: late by {} us at p99, {:.0}% of a processor",
+                late_ns / 1_000,
+                run.step.generator_cpus * 100.0
+            );
         }
         self.faults.extend(records.faults.iter().cloned());
         let more = records.faults_count.saturating_sub(records.faults.len() as u64);

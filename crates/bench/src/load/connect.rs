@@ -1,6 +1,6 @@
 //! Opens the sessions of a step, one after the other, before anything is measured.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tungstenite::{Message, WebSocket};
@@ -28,12 +28,16 @@ pub fn connect_all(protocol: Protocol, market: &Market, sessions: usize) -> Resu
 pub fn connect_one(protocol: Protocol, market: &Market, session: usize) -> Result<TcpStream> {
     match protocol {
         Protocol::WebSocket => log_in(market, market.trader(session)),
-        Protocol::Rest => connect(market),
+        Protocol::Rest => connect(market.address),
     }
 }
 
-fn connect(market: &Market) -> Result<TcpStream> {
-    let stream = TcpStream::connect(market.address)?;
+/// A connection whose small messages are not held back.
+///
+/// # Errors
+/// What the operating system says.
+pub fn connect(address: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     Ok(stream)
@@ -41,7 +45,7 @@ fn connect(market: &Market) -> Result<TcpStream> {
 
 fn log_in(market: &Market, trader: &Trader) -> Result<TcpStream> {
     let url = format!("ws://{}/v1/ws", market.host);
-    let (mut socket, _) = tungstenite::client(url, connect(market)?).context("failed to open a WebSocket")?;
+    let (mut socket, _) = tungstenite::client(url, connect(market.address)?).context("failed to open a WebSocket")?;
     let ServerMessage::Hello(Hello { nonce, cluster_id, .. }) = receive(&mut socket)? else {
         bail!("the session did not begin with a hello");
     };

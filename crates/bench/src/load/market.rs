@@ -14,9 +14,9 @@ use crate::protocol::http;
 use crate::protocol::request::Names;
 
 /// The asset that everything is paid with.
-const QUOTE: &str = "USD";
+pub const QUOTE: &str = "USD";
 /// What each account gets of each asset: more than all its orders ever hold, and small enough for the asset's total.
-const DEPOSIT: &str = "10000000.00";
+pub const DEPOSIT: &str = "10000000.00";
 /// Sessions beyond this share accounts, each still with a key of its own.
 pub const ACCOUNTS_MAX: usize = 256;
 

@@ -37,13 +37,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use harness::work_folder;
 
-pub use arguments::LoadArguments;
-pub use burst::BurstArguments;
+pub use arguments::{AuthenticationName, LoadArguments};
+pub use burst::{BurstArguments, measure as measure_burst};
 pub use campaign::{Campaign, Target};
-pub use connect::connect_one;
-pub use market::{ACCOUNTS_MAX, Market, MarketSize, Trader, epoch_ms, new_run};
+pub use connect::{connect, connect_one};
+pub use flow::{Flow, Mix};
+pub use market::{ACCOUNTS_MAX, DEPOSIT, Market, MarketSize, QUOTE, Trader, epoch_ms, new_run};
 pub use own_node::OwnNode;
 pub use processes::Processes;
+pub use requests::FIRST_ID;
 
 use crate::results::{self, Check, Series};
 
@@ -51,6 +53,8 @@ use crate::results::{self, Check, Series};
 const GROWTH: f64 = 1.6;
 /// How many faults are shown.
 const FAULTS_SHOWN: usize = 20;
+/// How often a rate is tried that isn't held.
+const TRIES: u32 = 2;
 /// How often the knee is looked for between the last rate that was held and the first that wasn't.
 const SEARCHES: u32 = 2;
 
@@ -159,11 +163,17 @@ fn climb(arguments: &LoadArguments, campaign: &mut Campaign<'_>, target: results
             steps.push(campaign.step(*rate)?);
         }
     } else {
+        // A neighbour of the machine may spoil a step: a rate counts as held if it is in one of two tries. Both are kept.
         let mut step = |rate: f64| -> Result<bool> {
-            let step = campaign.step(rate)?;
-            let held = step.is_sustained();
-            steps.push(step);
-            Ok(held)
+            for _ in 0..TRIES {
+                let step = campaign.step(rate)?;
+                let held = step.is_sustained();
+                steps.push(step);
+                if held {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         };
         let mut held = 0.0;
         let mut rate = arguments.first_rate;

@@ -1,5 +1,7 @@
 //! What was to be shown, held against what was measured.
 
+use std::fmt;
+
 use super::format::{count, nanoseconds, three_digits};
 use crate::results::{Authentication, Burst, Protocol, Results, Series, Target};
 
@@ -25,6 +27,16 @@ pub enum Verdict {
     Missed(String),
     /// The run did not measure it.
     NotMeasured,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Met => f.write_str("met"),
+            Self::Missed(by) => write!(f, "missed: {by}"),
+            Self::NotMeasured => f.write_str("not measured"),
+        }
+    }
 }
 
 const ANSWER_P50_RATIO_MAX: f64 = 1.3;

@@ -4,6 +4,7 @@ use super::aims::aims_of;
 use super::figures::Figure;
 use super::notes::Notes;
 use super::{FOLDER, NOTES_FILE, RESULTS_FILE, format, tables};
+use crate::peer;
 use crate::results::{Results, Target};
 
 /// A section of the document.
@@ -65,7 +66,11 @@ impl Section {
             Self::Method => METHOD.to_owned(),
             Self::Answers => results.answers.as_ref().map(tables::answers).unwrap_or_default(),
             Self::Load => tables::all_series(results, Target::Meridian),
-            Self::Peer => tables::all_series(results, Target::Peer),
+            Self::Peer => {
+                let tables = tables::all_series(results, Target::Peer);
+                let tuning = if tables.is_empty() { "" } else { peer::TUNING.trim() };
+                format!("{tuning}\n\n{tables}").trim().to_owned()
+            }
             Self::Burst => results.bursts.iter().map(tables::burst).collect::<Vec<_>>().join("\n"),
             Self::Stages => tables::stages(results),
             Self::Growth => results.growth.as_ref().map(tables::growth).unwrap_or_default(),

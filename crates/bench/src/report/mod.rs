@@ -52,6 +52,34 @@ pub fn run(arguments: &RenderArguments) -> Result<()> {
     write(&Results::read(&arguments.results)?, &arguments.out)
 }
 
+/// The aims and their verdicts, for a terminal, and where everything is.
+pub fn summary(results: &Results, out: &Path) -> String {
+    let mut text = String::new();
+    for aim in aims::aims_of(results) {
+        text.push_str(&format!(
+            "{:<62}  {}\n    aim: {}; measured: {}\n",
+            aim.name, aim.verdict, aim.wanted, aim.measured
+        ));
+    }
+    text.push_str(&format!(
+        "\nWritten: {} and {}\n",
+        out.join(format!("{FOLDER}.md")).display(),
+        out.join(FOLDER).display()
+    ));
+    text
+}
+
+/// A time in milliseconds since 1970 as `2026-01-31 12:34`, UTC.
+pub fn utc_minute(epoch_ms: u64) -> String {
+    let minutes = epoch_ms / 60_000;
+    let (year, month, day) = format::civil_from_days(minutes / 1_440);
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}",
+        minutes / 60 % 24,
+        minutes % 60
+    )
+}
+
 /// Writes the document, its pictures and the results into a folder.
 ///
 /// # Errors

@@ -23,9 +23,8 @@ fn table<const COLUMNS: usize>(heading: [&str; COLUMNS], rows: impl IntoIterator
 pub fn aims(aims: &[Aim]) -> String {
     let rows = aims.iter().map(|aim| {
         let verdict = match &aim.verdict {
-            Verdict::Met => "met".to_owned(),
             Verdict::Missed(by) => format!("**missed**: {by}"),
-            Verdict::NotMeasured => "not measured".to_owned(),
+            verdict => verdict.to_string(),
         };
         [aim.name.clone(), aim.wanted.clone(), aim.measured.clone(), verdict]
     });
@@ -309,6 +308,8 @@ pub fn growth(growth: &Growth) -> String {
             ),
             ("accounts", count(start.accounts as f64)),
             ("snapshot", bytes(start.snapshot_bytes as f64)),
+            ("made in the background within", seconds(start.made_in_seconds)),
+            ("memory while it is made", bytes(start.rss_bytes_making as f64)),
             ("commands in the journal behind it", count(start.commands_after as f64)),
             ("ready after", seconds(start.ready_seconds)),
             ("memory then", bytes(start.rss_bytes as f64)),
@@ -324,7 +325,7 @@ pub fn growth(growth: &Growth) -> String {
 
 fn growth_curve(curve: &GrowthCurve) -> String {
     let each = match curve.bytes_each() {
-        Some(each) => format!(" Each takes {} of memory, from the first row to the last.", bytes(each)),
+        Some(each) => format!(" Each takes {} of memory.", bytes(each)),
         None => String::new(),
     };
     let rows = curve.points.iter().map(|point| {

@@ -128,7 +128,9 @@ fn growth() -> Growth {
             .map(|count| GrowthPoint {
                 count: *count,
                 made_in_seconds: *count as f64 / 1e4,
+                made: *count,
                 rss_bytes: (100 << 20) + 400 * count,
+                grown_bytes: 400 * count,
                 latency: latency(400_000 + count / 10),
                 ..GrowthPoint::default()
             })

@@ -35,8 +35,12 @@ pub struct GrowthPoint {
     pub count: u64,
     /// How long it took to make those that were not there yet, through the API.
     pub made_in_seconds: f64,
-    /// The node's memory, in bytes.
+    /// How many were made for this point.
+    pub made: u64,
+    /// The node's memory once they were there and before the load, in bytes.
     pub rss_bytes: u64,
+    /// By how much it grew while they were made.
+    pub grown_bytes: u64,
     /// Latency at the curve's rate, from the intended time.
     pub latency: Percentiles,
     /// The floors meanwhile.
@@ -46,11 +50,12 @@ pub struct GrowthPoint {
 }
 
 impl GrowthCurve {
-    /// Bytes of memory that each one took, from the first point to the last.
+    /// Bytes of memory that each one took: what the node grew by while they were made, so that what the load between two
+    /// points leaves behind, such as closed orders that can still be looked up, is not in it.
     pub fn bytes_each(&self) -> Option<f64> {
-        let (first, last) = (self.points.first()?, self.points.last()?);
-        let more = last.count.checked_sub(first.count).filter(|more| *more > 0)?;
-        Some((last.rss_bytes as f64 - first.rss_bytes as f64) / more as f64)
+        let made: u64 = self.points.iter().map(|point| point.made).sum();
+        let grown: u64 = self.points.iter().map(|point| point.grown_bytes).sum();
+        (made > 0).then(|| grown as f64 / made as f64)
     }
 }
 
@@ -82,4 +87,8 @@ pub struct SnapshotStart {
     pub rss_bytes: u64,
     /// Open orders that the node then said it has.
     pub open_orders_found: u64,
+    /// How long the node took to make the snapshot in the background, from its start.
+    pub made_in_seconds: f64,
+    /// The node's memory at its highest meanwhile: it holds a second state then.
+    pub rss_bytes_making: u64,
 }

@@ -19,6 +19,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use types::*;
 use wire::signing::{login_text, to_hex};
 
+use crate::allocations::uncounted;
 use crate::world::{World, first_view, key_pair};
 
 /// How long a test waits for something that must come.
@@ -54,7 +55,7 @@ impl LiveCore {
 impl CoreHandle for LiveCore {
     fn hand_over(&self, command: Command, waiter: Waiter) -> Result<(), SubmitError> {
         let mut world = self.world.lock().unwrap();
-        let batch = self.execute(&mut world, &[command]);
+        let batch = uncounted(|| self.execute(&mut world, &[command]));
         let applied = Applied {
             applied_at: batch.header.sequenced_at,
             batch,
@@ -241,6 +242,11 @@ impl Client {
             return self.receive().await;
         }
         self.kept.remove(0)
+    }
+
+    /// Forgets what came while a reply was awaited.
+    pub fn forget(&mut self) {
+        self.kept.clear();
     }
 
     /// All messages up to the end of the connection, however it ends.

@@ -1,6 +1,7 @@
 //! The gateway before a core that runs the real exchange in the same thread, so that every answer is a real one.
 
 mod admin;
+mod allocations;
 mod auth;
 mod limits;
 mod live;

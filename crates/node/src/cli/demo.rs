@@ -22,7 +22,7 @@ pub fn run(arguments: &DemoArguments) -> Result<()> {
     logging::start(&config.logs);
     config.gateway.connections_max = open_files::make_room(config.gateway.connections_max);
     let (folder, identity, mut file) = open(&arguments.data, &config)?;
-    let runtime = runtime(config.node.worker_threads)?;
+    let runtime = runtime(&config.node)?;
     let stop = runtime.block_on(async { signals::stop_on_signals() })?;
     let node = Node::start(folder, identity, &config)?;
     demo::complete(&*node.core(), &*node.events(), node.folder(), &mut file)?;

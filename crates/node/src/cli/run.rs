@@ -5,10 +5,10 @@ use tokio::runtime::Runtime;
 
 use super::{RunArguments, signals};
 use crate::assembly::Node;
-use crate::config::Config;
+use crate::config::{Config, NodeConfig};
 use crate::data_folder::{DataFolder, DataFolderError};
 use crate::listeners::{BusyPort, Listeners};
-use crate::{logging, open_files};
+use crate::{logging, open_files, processors};
 
 /// Runs the command.
 pub fn run(arguments: &RunArguments) -> Result<()> {
@@ -25,7 +25,7 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
         let found = identity.cluster;
         return Err(DataFolderError::OtherCluster { found, expected }.into());
     }
-    let runtime = runtime(config.node.worker_threads)?;
+    let runtime = runtime(&config.node)?;
     let stop = runtime.block_on(async { signals::stop_on_signals() })?;
     let node = Node::start(folder, identity, &config)?;
     let listeners = Listeners::bind(&config.listen, BusyPort::Refuse)?;
@@ -43,16 +43,13 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     stopped.graceful()
 }
 
-/// The threads that serve connections. The core has one of its own.
-pub(super) fn runtime(worker_threads: usize) -> Result<Runtime> {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = match worker_threads {
-        0 => processors.saturating_sub(1).max(1),
-        threads => threads,
-    };
+/// The threads that serve connections. The core and the operations port have their own.
+pub(super) fn runtime(config: &NodeConfig) -> Result<Runtime> {
+    let worker_processors = config.worker_processors.clone();
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
+        .worker_threads(config.worker_threads())
         .thread_name("serve")
+        .on_thread_start(move || processors::pin_to(&worker_processors))
         .enable_all()
         .build()
         .context("start the threads that serve connections")

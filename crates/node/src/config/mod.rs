@@ -10,6 +10,8 @@ use types::ClusterId;
 
 pub use size::Size;
 
+use crate::processors;
+
 /// The default configuration with comments.
 pub const DEFAULT: &str = include_str!("default.toml");
 
@@ -21,6 +23,8 @@ pub struct Config {
     pub cluster: ClusterConfig,
     /// The node.
     pub node: NodeConfig,
+    /// Its core.
+    pub core: CoreConfig,
     /// Where it listens.
     pub listen: ListenConfig,
     /// Its certificate.
@@ -55,6 +59,52 @@ pub struct NodeConfig {
     pub data: PathBuf,
     /// Threads that serve connections; 0 means to choose by the number of processors.
     pub worker_threads: usize,
+    /// The processors that these threads run on; empty: any.
+    pub worker_processors: Vec<usize>,
+}
+
+impl NodeConfig {
+    /// How many threads serve connections.
+    pub fn worker_threads(&self) -> usize {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        match self.worker_threads {
+            0 => processors.saturating_sub(1).max(2),
+            threads => threads,
+        }
+    }
+}
+
+/// The core.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CoreConfig {
+    /// What its thread does while there is nothing to do.
+    pub idle: Idle,
+    /// The processor that its thread runs on, alone if the system was set up so.
+    pub processor: Option<usize>,
+    /// The longest sync, in microseconds, with which a thread that serves a connection runs a command that comes alone;
+    /// 0: never.
+    pub inline_sync_us_max: u64,
+}
+
+impl Default for CoreConfig {
+    fn default() -> Self {
+        Self {
+            idle: Idle::Park,
+            processor: None,
+            inline_sync_us_max: 2_000,
+        }
+    }
+}
+
+/// What the core's thread does while there is nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Idle {
+    /// It sleeps, and is woken.
+    Park,
+    /// It looks for work without a pause, on a processor of its own.
+    Spin,
 }
 
 /// Where the node listens.
@@ -309,6 +359,27 @@ impl Config {
             "node.worker_threads: more than 256 can't be".to_owned(),
         );
         check(
+            self.core.inline_sync_us_max <= 1_000_000,
+            "core.inline_sync_us_max: more than 1000000 can't be".to_owned(),
+        );
+        let chosen = self
+            .core
+            .processor
+            .iter()
+            .map(|processor| ("core.processor", *processor))
+            .chain(
+                self.node
+                    .worker_processors
+                    .iter()
+                    .map(|processor| ("node.worker_processors", *processor)),
+            );
+        for (key, processor) in chosen {
+            check(
+                processors::may_be_used(processor),
+                format!("{key}: there is no processor {processor} that this process may use"),
+            );
+        }
+        check(
             self.tls.certificate.is_some() == self.tls.private_key.is_some(),
             "tls: certificate and private_key belong together; only one of them is given".to_owned(),
         );
@@ -409,6 +480,7 @@ mod tests {
             node: NodeConfig {
                 data: "/var/lib/meridian".into(),
                 worker_threads: 0,
+                worker_processors: Vec::new(),
             },
             ..Config::default()
         };
@@ -427,6 +499,19 @@ mod tests {
             (
                 &format!("{data}[listen]\npublic = \"127.0.0.1:7412\""),
                 "listen.public and listen.admin: both are 127.0.0.1:7412",
+            ),
+            (
+                &format!("{data}worker_processors = [0, 5000]"),
+                "node.worker_processors: there is no processor 5000",
+            ),
+            (
+                &format!("{data}[core]\nprocessor = 5000"),
+                "core.processor: there is no processor 5000",
+            ),
+            (&format!("{data}[core]\nidle = \"sleep\""), "unknown variant `sleep`"),
+            (
+                &format!("{data}[core]\ninline_sync_us_max = 1000001"),
+                "core.inline_sync_us_max: more than",
             ),
             (
                 &format!("{data}[gateway]\nconnections_max = 0"),

@@ -2,21 +2,27 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use gateway::handle::{CoreHandle, CoreStatus, NotAccepting, SubmitError};
 use gateway::stages::Stages;
 use gateway::waiting::Waiter;
 use replica::{Replica, Settings};
+use tokio::runtime::Handle;
 use types::limits::{CANCELS_QUEUED_EXTRA, COMMANDS_QUEUED_MAX};
 use types::{Action, Command, Epoch, Event, GroupId, Incarnation, Sequence, StateMachine, Timestamp};
 
+use super::pace::Pace;
+use super::seat::Seat;
+use super::state::{CoreState, Inline};
 use super::thread::CoreThread;
 use super::{Clock, CoreEnd, CoreSettings, Recovered};
 use crate::journal::{JournalHandle, SyncFigures};
-use crate::publisher::PublishSender;
+use crate::processors;
+use crate::publisher::{PublishBell, PublishSender};
 
 /// When a full queue is worth another try.
 const RETRY_AFTER_MS: u64 = 20;
@@ -41,7 +47,7 @@ pub(super) enum Message {
     Wake,
 }
 
-/// What the core thread and its handles share.
+/// What whoever runs the core and its handles share.
 #[derive(Debug)]
 pub(super) struct Shared {
     /// 0 while it takes commands, otherwise one more than the index of the reason in [`NotAccepting::ALL`].
@@ -49,18 +55,19 @@ pub(super) struct Shared {
     /// The same, as others wish it.
     blocked: AtomicU8,
     pub(super) stopping: AtomicBool,
-    pub(super) queued: AtomicUsize,
     pub(super) last_applied: AtomicU64,
     pub(super) figures: Figures,
     pub(super) stages: Arc<Stages>,
+    pub(super) pace: Pace,
     pub(super) clock: Clock,
 }
 
-/// Counters that the core thread alone writes.
+/// Counters that whoever runs the core writes.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
     pub(super) batches: AtomicU64,
     pub(super) commands: AtomicU64,
+    pub(super) inline: AtomicU64,
     pub(super) publisher_dropped: AtomicU64,
     pub(super) syncs: AtomicU64,
     pub(super) sync_ns: AtomicU64,
@@ -76,6 +83,8 @@ pub struct CoreFigures {
     pub batches: u64,
     /// Commands applied.
     pub commands: u64,
+    /// Those of them that were run by the thread that brought them.
+    pub inline: u64,
     /// Batches that the publisher's full queue did not take.
     pub publisher_dropped: u64,
     /// What the journal has cost.
@@ -110,30 +119,31 @@ fn reason_of(code: u8) -> Result<(), NotAccepting> {
 }
 
 /// The core's handle: the gateway submits through it, the node stops it.
-#[derive(Debug)]
-pub struct Core {
+pub struct Core<M: StateMachine> {
     shared: Arc<Shared>,
+    seat: Arc<Seat<CoreState<M>>>,
     queue: Sender<Message>,
+    publisher: PublishBell,
     journal: JournalHandle,
     group: GroupId,
     incarnation: Incarnation,
     epoch: Epoch,
 }
 
-impl Core {
-    /// Starts the core thread. What it applies goes to `publish` as long as that has room. `observe` looks at the state
+impl<M> Core<M>
+where
+    M: StateMachine<Command = Command, Event = Event> + Send + 'static,
+{
+    /// Starts the core and its thread. What it applies goes to `publish` as long as that has room. `observe` looks at the state
     /// machine about once a second, and must be done with it in no time. `ended` is told, on the core
     /// thread, how it came to its end.
-    pub fn start<M>(
+    pub fn start(
         settings: &CoreSettings,
         recovered: Recovered<M>,
         publish: PublishSender,
         observe: impl FnMut(&M) + Send + 'static,
         ended: impl FnOnce(&CoreEnd) + Send + 'static,
-    ) -> std::io::Result<(Arc<Self>, JoinHandle<CoreEnd>)>
-    where
-        M: StateMachine<Command = Command, Event = Event> + Send + 'static,
-    {
+    ) -> std::io::Result<(Arc<Self>, JoinHandle<CoreEnd>)> {
         let Recovered { applier, journal } = recovered;
         let handle = journal.handle();
         let identity = *handle.identity();
@@ -148,35 +158,44 @@ impl Core {
             own: AtomicU8::new(code_of(Err(NotAccepting::Starting))),
             blocked: AtomicU8::new(0),
             stopping: AtomicBool::new(false),
-            queued: AtomicUsize::new(0),
             last_applied: AtomicU64::new(applied.sequence.0),
             figures: Figures::default(),
             stages: Arc::default(),
+            pace: Pace::new(settings.inline_sync_max),
             clock: Clock::default(),
         });
         let (queue, received) = bounded(COMMANDS_QUEUED_MAX + CANCELS_QUEUED_EXTRA + WAKES_MAX);
+        let (hard_state, publisher) = (journal.hard_state(), publish.bell().clone());
+        let replica = Replica::new(&replica_settings, applier, hard_state, Vec::new());
+        let (state, unable) = match replica {
+            Ok(replica) => {
+                let observe = Box::new(observe);
+                let state = CoreState::new(replica, journal, publish, Arc::clone(&shared), observe);
+                (Some(state), None)
+            }
+            Err(reason) => (None, Some(CoreEnd::Stop(reason))),
+        };
+        let seat = Arc::new(Seat::new(state));
         let core = Arc::new(Self {
             shared: Arc::clone(&shared),
+            seat: Arc::clone(&seat),
             queue,
+            publisher,
             journal: handle,
             group: identity.group,
             incarnation: identity.incarnation,
             epoch: settings.epoch,
         });
-        let hard_state = journal.hard_state();
-        let (spin, thread_shared) = (settings.spin, Arc::clone(&shared));
-        // Made on the thread that owns it: consensus keeps a logger that can't be handed over.
+        let thread = CoreThread::new(Arc::clone(&seat), received, Arc::clone(&shared), settings.spin);
+        let processor = settings.processor;
         let work = move || {
-            let replica = match Replica::new(&replica_settings, applier, hard_state, Vec::new()) {
-                Ok(replica) => replica,
-                Err(reason) => return finish(&thread_shared, CoreEnd::Stop(reason), ended),
-            };
-            let observe = Box::new(observe);
-            let shared = Arc::clone(&thread_shared);
-            let thread = CoreThread::new(replica, journal, received, publish, shared, spin, observe);
+            processors::pin_to(processor.as_slice());
             // A panic anywhere else than in a step is an end as well, and must be told like every other.
-            let run = catch_unwind(AssertUnwindSafe(|| thread.run()));
-            finish(&thread_shared, run.unwrap_or(CoreEnd::PanickedElsewhere), ended)
+            let run = || unable.unwrap_or_else(|| thread.run());
+            let end = catch_unwind(AssertUnwindSafe(run)).unwrap_or(CoreEnd::PanickedElsewhere);
+            // Who waits and the publisher learn of the end by what is dropped here.
+            drop(seat.take().take());
+            finish(&shared, end, ended)
         };
         let thread = std::thread::Builder::new().name("core".into()).spawn(work)?;
         Ok((core, thread))
@@ -186,8 +205,7 @@ impl Core {
     pub fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Release);
         self.journal.give_up_waiting();
-        // A full queue wakes the core as well.
-        let _ = self.queue.try_send(Message::Wake);
+        self.wake();
     }
 
     /// Takes no commands until this is called with none: what others know, such as that the disk is nearly full.
@@ -195,6 +213,11 @@ impl Core {
         self.shared
             .blocked
             .store(code_of(why.map_or(Ok(()), Err)), Ordering::Release);
+    }
+
+    /// For how long a thread that brought a command has been running it, if one does.
+    pub fn inline_for(&self) -> Option<Duration> {
+        self.shared.pace.inline_for()
     }
 
     /// The journal, to read from.
@@ -209,6 +232,7 @@ impl Core {
         CoreFigures {
             batches: load(&figures.batches),
             commands: load(&figures.commands),
+            inline: load(&figures.inline),
             publisher_dropped: load(&figures.publisher_dropped),
             journal: SyncFigures {
                 syncs: load(&figures.syncs),
@@ -256,27 +280,68 @@ fn lowers_risk(action: &Action) -> bool {
     }
 }
 
-impl Core {
-    /// Counts a command into the queue, if it has room for one of its kind.
-    fn admit(&self, action: &Action) -> Result<(), SubmitError> {
-        self.shared.accepting().map_err(SubmitError::NotAccepting)?;
-        let extra = if lowers_risk(action) { CANCELS_QUEUED_EXTRA } else { 0 };
-        if self.shared.queued.fetch_add(1, Ordering::AcqRel) >= COMMANDS_QUEUED_MAX + extra {
-            self.shared.queued.fetch_sub(1, Ordering::AcqRel);
-            return Err(BUSY);
+impl<M> Core<M>
+where
+    M: StateMachine<Command = Command, Event = Event> + Send + 'static,
+{
+    /// Runs a command on this thread if the core is idle and there is more to gain than to lose by it; gives it back if not.
+    #[expect(
+        clippy::result_large_err,
+        reason = "a command is handed back by value, without an allocation, to be queued"
+    )]
+    fn run_inline(&self, command: Command, waiter: Waiter) -> Result<(), (Command, Waiter)> {
+        if !self.shared.pace.comes(self.seat.queued()) {
+            return Err((command, waiter));
         }
+        let Some(mut sitting) = self.seat.take_if_idle() else {
+            return Err((command, waiter));
+        };
+        let Some(state) = sitting.as_mut() else {
+            return Err((command, waiter));
+        };
+        self.shared.pace.begins_inline();
+        let ran = state.run_inline(command, waiter);
+        self.shared.pace.ends();
+        drop(sitting);
+        match ran {
+            Inline::Done => {}
+            Inline::Wake => self.wake(),
+            Inline::Queue(command, waiter) => return Err((command, waiter)),
+        }
+        self.wake_publisher();
         Ok(())
     }
-}
 
-impl CoreHandle for Core {
-    fn hand_over(&self, command: Command, waiter: Waiter) -> Result<(), SubmitError> {
-        if let Err(why) = self.admit(&command.action) {
+    /// Wakes the publisher once the task that runs here has sent the answer and has nothing further to do.
+    fn wake_publisher(&self) {
+        if !self.publisher.is_wanted() {
+            return;
+        }
+        match Handle::try_current() {
+            // It runs on this thread as soon as the task yields.
+            Ok(runtime) => {
+                let publisher = self.publisher.clone();
+                runtime.spawn(async move { publisher.ring() });
+            }
+            Err(_) => self.publisher.ring(),
+        }
+    }
+
+    fn wake(&self) {
+        // A full queue wakes the core's thread as well.
+        let _ = self.queue.try_send(Message::Wake);
+    }
+
+    /// Queues a command for the core's own thread, if there is room for one of its kind.
+    fn enqueue(&self, command: Command, waiter: Waiter) -> Result<(), SubmitError> {
+        let lowers_risk = lowers_risk(&command.action);
+        let extra = if lowers_risk { CANCELS_QUEUED_EXTRA } else { 0 };
+        if !self.seat.count_queued(COMMANDS_QUEUED_MAX + extra) {
             waiter.dismiss();
-            return Err(why);
+            return Err(BUSY);
         }
         self.queue.try_send(Message::Command(command, waiter)).map_err(|error| {
-            self.shared.queued.fetch_sub(1, Ordering::AcqRel);
+            self.seat.uncount_queued(1);
             let (message, why) = match error {
                 TrySendError::Full(message) => (message, BUSY),
                 TrySendError::Disconnected(message) => {
@@ -290,6 +355,30 @@ impl CoreHandle for Core {
             why
         })
     }
+}
+
+impl<M> CoreHandle for Core<M>
+where
+    M: StateMachine<Command = Command, Event = Event> + Send + 'static,
+{
+    fn hand_over(&self, command: Command, waiter: Waiter) -> Result<(), SubmitError> {
+        if let Err(why) = self.shared.accepting() {
+            waiter.dismiss();
+            return Err(SubmitError::NotAccepting(why));
+        }
+        match self.run_inline(command, waiter) {
+            Ok(()) => Ok(()),
+            Err((command, waiter)) => self.enqueue(command, waiter),
+        }
+    }
+
+    fn hand_over_together(&self, command: Command, waiter: Waiter) -> Result<(), SubmitError> {
+        if let Err(why) = self.shared.accepting() {
+            waiter.dismiss();
+            return Err(SubmitError::NotAccepting(why));
+        }
+        self.enqueue(command, waiter)
+    }
 
     fn status(&self) -> CoreStatus {
         CoreStatus {
@@ -298,7 +387,7 @@ impl CoreHandle for Core {
             incarnation: self.incarnation,
             epoch: self.epoch,
             last_applied: Sequence(self.shared.last_applied.load(Ordering::Acquire)),
-            queued_count: self.shared.queued.load(Ordering::Relaxed),
+            queued_count: self.seat.queued(),
             clock_error_bound_ns: self.shared.clock.error_bound_ns(),
         }
     }

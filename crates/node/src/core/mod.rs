@@ -1,18 +1,35 @@
-//! The core thread: turns channels and deadlines into inputs of `replica`, and carries out what it puts out.
+//! The core: turns commands and deadlines into inputs of `replica`, and carries out what it puts out.
 //!
 //! ```text
-//!  gateway ── submit ──> bounded queue ──> one loop ── append, fdatasync ──> journal
-//!                                            │  │
-//!                answers <── oneshot ────────┘  └── try_send ──> publisher (never waited for)
+//!                       alone, disk quick
+//!  a thread that  ───────────────────────────> seat ── runs it, syncs ──┐
+//!  serves brings         otherwise              ^  │                     ├──> answer ──> session, then publisher
+//!  a command      ──> bounded queue ──> core's thread, in batches ──────┘
+//!                                       (ticks, deadlines, a full disk, the end: always this one)
 //! ```
 //!
-//! One thread does it all, so that at light load nothing is handed over and nothing waits. It parks when there is nothing
-//! to do, and takes all that has queued up as one batch when there is. It never waits for anything but its own disk.
+//! Whoever sits in the [`seat`] runs the core, and nobody else does meanwhile. A command that comes while nothing else is
+//! under way is run by the thread that brings it: the answer is there when it has been handed over, and no thread had to be
+//! woken for it. Each wake-up would take as long as a good part of a sync. When commands come close together the core's own
+//! thread takes all that have queued up as one batch, with one sync, while the others go on reading. [`pace`] tells the two
+//! apart.
+//!
+//! The thread that runs a command waits for the disk. At most one does, because there is one seat; where the disk stalls,
+//! all others find the seat taken and queue what comes, and after the slow sync no thread but the core's own waits for the
+//! disk for a while. The node has at least two threads that serve (with one alone nothing is run this way), health and
+//! metrics have a thread of their own, and that one wakes a second server when the first is held up, see
+//! `Node::serve`.
 
 mod clock;
 mod end;
 mod handle;
+#[cfg(test)]
+mod model;
+mod pace;
 mod recover;
+mod seat;
+mod state;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -29,6 +46,10 @@ pub use recover::{Recovered, recover};
 pub struct CoreSettings {
     /// The epoch in which it sequences.
     pub epoch: types::Epoch,
-    /// For how long it looks for work before it parks. Zero is right where other threads need the processor.
+    /// For how long its thread looks for work before it parks. Zero is right where others need the processor.
     pub spin: Duration,
+    /// The processor that its thread runs on, if not on any.
+    pub processor: Option<usize>,
+    /// Whoever brings a command may run it as long as syncs take at most this; zero: never.
+    pub inline_sync_max: Duration,
 }

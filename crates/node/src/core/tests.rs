@@ -97,7 +97,7 @@ fn settings(folder: &Path) -> JournalSettings {
 }
 
 struct Running {
-    core: Arc<Core>,
+    core: Arc<Core<Fragile>>,
     thread: JoinHandle<CoreEnd>,
     published: PublishReceiver,
     recovered: Applied,
@@ -110,11 +110,17 @@ fn start(folder: &Path, publisher_room: usize) -> Running {
 }
 
 fn start_recovered(recovered: Recovered<Fragile>, publisher_room: usize) -> Running {
+    start_with(recovered, publisher_room, LONG)
+}
+
+fn start_with(recovered: Recovered<Fragile>, publisher_room: usize, inline_sync_max: Duration) -> Running {
     let (applied, hash) = (recovered.applied(), recovered.machine().state_hash());
     let (publish, published) = with_room_for(publisher_room);
     let core_settings = CoreSettings {
         epoch: Epoch(1),
         spin: Duration::ZERO,
+        processor: None,
+        inline_sync_max,
     };
     let (core, thread) = Core::start(&core_settings, recovered, publish, |_| {}, |_| {}).unwrap();
     while core.status().accepting == Err(NotAccepting::Starting) {
@@ -140,7 +146,7 @@ fn command(request_id: &str) -> Command {
     }
 }
 
-fn submit(core: &Core, request_id: &str) -> Pending {
+fn submit(core: &Core<Fragile>, request_id: &str) -> Pending {
     core.submit(command(request_id)).unwrap()
 }
 
@@ -329,4 +335,143 @@ fn a_panic_names_the_command_and_quarantine_gets_past_it() {
     assert_eq!(applied.position().sequence, Sequence(3));
     running.core.stop();
     assert!(running.thread.join().unwrap().is_graceful());
+}
+
+/// Submits commands that come alone until one is run by this thread; gives how many that were.
+fn until_inline(core: &Core<Fragile>) -> u32 {
+    let mut submitted = 0;
+    loop {
+        let before = core.figures().inline;
+        let mut pending = submit(core, &format!("alone-{submitted}"));
+        submitted += 1;
+        if core.figures().inline > before {
+            pending.try_recv().expect("it was run by this thread").unwrap();
+            return submitted;
+        }
+        pending.blocking_recv().unwrap().unwrap();
+        // The next one must not look as if it had waited for this one.
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+#[test]
+fn a_command_that_comes_alone_is_answered_when_it_was_handed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    create(&settings(folder.path())).unwrap();
+    let running = start(folder.path(), 1_000);
+    let submitted = until_inline(&running.core);
+    assert_eq!(running.core.figures().commands, u64::from(submitted));
+    // What is set off by it is noticed by the core's own thread, which sleeps.
+    std::thread::sleep(Duration::from_micros(200));
+    submit(&running.core, "soon").blocking_recv().unwrap().unwrap();
+    while running.core.status().last_applied < Sequence(u64::from(submitted) + 2) {
+        std::thread::yield_now();
+    }
+    running.core.stop();
+    assert!(running.thread.join().unwrap().is_graceful());
+    let mut published = 0;
+    while let Ok(batch) = running.published.recv_timeout(Duration::ZERO) {
+        published += batch.header.count;
+    }
+    assert_eq!(published, submitted + 2);
+}
+
+#[test]
+fn where_every_sync_is_too_slow_only_the_cores_own_thread_runs_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path());
+    create(&settings).unwrap();
+    let recovered = recover(&settings, Fragile::default(), Applied::default(), &mut |_| {}).unwrap();
+    let running = start_with(recovered, 1_000, Duration::ZERO);
+    for at in 0..100 {
+        submit(&running.core, &format!("r{at}"))
+            .blocking_recv()
+            .unwrap()
+            .unwrap();
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    assert_eq!(running.core.figures().inline, 0);
+    running.core.stop();
+    assert!(running.thread.join().unwrap().is_graceful());
+}
+
+#[test]
+fn a_panic_on_the_thread_that_brought_the_command_ends_the_core_and_not_that_thread() {
+    let folder = tempfile::tempdir().unwrap();
+    create(&settings(folder.path())).unwrap();
+    let running = start(folder.path(), 1_000);
+    let submitted = until_inline(&running.core);
+    std::thread::sleep(Duration::from_micros(200));
+    let pending = submit(&running.core, "panic");
+    assert!(pending.blocking_recv().is_err(), "its outcome is unknown");
+    let end = running.thread.join().unwrap();
+    let expected = Sequence(u64::from(submitted) + 1);
+    assert!(
+        matches!(end, CoreEnd::Panicked(sequence) if sequence == expected),
+        "{end}"
+    );
+    let refused = running.core.submit(command("late")).map(|_| ());
+    assert_eq!(refused, Err(SubmitError::NotAccepting(NotAccepting::ApplyFailed)));
+}
+
+/// Commands from several threads, some of which wait for each answer and some of which don't, until the core is stopped
+/// in the middle of it: each is answered once, in the order of its thread, and what was answered is there afterwards.
+#[test]
+fn many_bring_commands_and_every_one_is_answered_once() {
+    const THREADS: usize = 4;
+    const STOP_BEHIND: u64 = 3_000;
+    let folder = tempfile::tempdir().unwrap();
+    create(&settings(folder.path())).unwrap();
+    let running = start(folder.path(), 100_000);
+    until_inline(&running.core);
+    let before = running.core.status().last_applied;
+    let threads: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            let core = Arc::clone(&running.core);
+            std::thread::spawn(move || {
+                let mut sequences = Vec::new();
+                let mut burst = Vec::new();
+                for at in 0.. {
+                    let Ok(pending) = core.submit(command(&format!("t{thread}-{at}"))) else {
+                        break;
+                    };
+                    burst.push(pending);
+                    if at % (1 + 8 * thread) == 0 {
+                        std::thread::sleep(Duration::from_micros(100));
+                        // What came too late for the stop is not answered, and was not executed.
+                        let answers = burst.drain(..).filter_map(|pending| pending.blocking_recv().ok());
+                        sequences.extend(answers.flatten().map(|applied| applied.position().sequence));
+                    }
+                }
+                let answers = burst.drain(..).filter_map(|pending| pending.blocking_recv().ok());
+                sequences.extend(answers.flatten().map(|applied| applied.position().sequence));
+                sequences
+            })
+        })
+        .collect();
+    while running.core.status().last_applied.0 < before.0 + STOP_BEHIND {
+        std::thread::yield_now();
+    }
+    running.core.stop();
+    let mut all = Vec::new();
+    for thread in threads {
+        let sequences = thread.join().unwrap();
+        assert!(sequences.is_sorted(), "no command overtakes another of its thread");
+        all.extend(sequences);
+    }
+    assert!(running.thread.join().unwrap().is_graceful());
+    all.sort_unstable();
+    let expected: Vec<_> = (before.0 + 1..=running.core.status().last_applied.0)
+        .map(Sequence)
+        .collect();
+    assert_eq!(all, expected);
+    assert_eq!(running.core.status().queued_count, 0);
+    let again = recover(
+        &settings(folder.path()),
+        Fragile::default(),
+        Applied::default(),
+        &mut |_| {},
+    )
+    .unwrap();
+    assert_eq!(again.applied().sequence, *expected.last().unwrap());
 }

@@ -1,22 +1,21 @@
-//! The core's loop.
+//! The core's own thread: takes what is queued, and lets time pass.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError};
-use gateway::handle::{Applied, NotAccepting, SubmitError};
-use gateway::stages::Stage;
-use gateway::waiting::{Bells, Waiter};
-use replica::{Input, Now, Output, Refusal, Replica};
+use gateway::handle::NotAccepting;
+use gateway::waiting::Waiter;
+use replica::Input;
 use types::limits::BATCH_COMMANDS_MAX;
-use types::{AppliedBatch, Command, Event, StateMachine, Timestamp};
+use types::{Command, Event, StateMachine};
 
 use super::CoreEnd;
-use super::handle::{BUSY, Message, Shared};
-use crate::journal::{Journal, Room};
-use crate::publisher::PublishSender;
+use super::handle::{Message, Shared};
+use super::seat::{Seat, Sitting};
+use super::state::CoreState;
+use crate::journal::Room;
 
 /// How often consensus is told that time passes.
 const TICK: Duration = Duration::from_millis(100);
@@ -25,27 +24,14 @@ const TICKS_PER_CLOCK_REFRESH: u32 = 10;
 /// How often a full disk is looked at again while nothing is taken.
 const ROOM_AGAIN: Duration = Duration::from_millis(100);
 
-type Outputs = Vec<Output<Event, Waiter>>;
-
-/// Who looks at the state machine, for metrics, now and then.
-pub(super) type Observe<M> = Box<dyn FnMut(&M) + Send>;
-
-/// Everything that the core thread owns.
+/// Everything that the core's own thread has to itself.
 pub(super) struct CoreThread<M: StateMachine> {
-    replica: Replica<M, Waiter>,
-    journal: Journal,
+    seat: Arc<Seat<CoreState<M>>>,
     queue: Receiver<Message>,
-    publish: PublishSender,
     shared: Arc<Shared>,
     spin: Duration,
-    outputs: Outputs,
-    bells: Bells,
     next_tick: Instant,
     ticks: u32,
-    accepting: Result<(), NotAccepting>,
-    /// When the commands of the last batch were taken out of the queue, and how many they were.
-    taken: (Timestamp, usize),
-    observe: Observe<M>,
 }
 
 impl<M> CoreThread<M>
@@ -53,28 +39,18 @@ where
     M: StateMachine<Command = Command, Event = Event>,
 {
     pub(super) fn new(
-        replica: Replica<M, Waiter>,
-        journal: Journal,
+        seat: Arc<Seat<CoreState<M>>>,
         queue: Receiver<Message>,
-        publish: PublishSender,
         shared: Arc<Shared>,
         spin: Duration,
-        observe: Observe<M>,
     ) -> Self {
         Self {
-            replica,
-            journal,
+            seat,
             queue,
-            publish,
             shared,
             spin,
-            outputs: Vec::new(),
-            bells: Bells::default(),
             next_tick: Instant::now() + TICK,
             ticks: 0,
-            accepting: Err(NotAccepting::Starting),
-            taken: (Timestamp(0), 0),
-            observe,
         }
     }
 
@@ -89,39 +65,46 @@ where
             .as_ref()
             .err()
             .map_or(NotAccepting::Stopping, CoreEnd::not_accepting);
-        self.refuse_queued(why);
-        match worked.and_then(|()| Ok(self.journal.close()?)) {
+        let mut state = self.seat.take().take().expect("nobody else takes it away");
+        self.refuse_queued(&mut state, why);
+        match worked.and_then(|()| Ok(state.close()?)) {
             Ok(()) => CoreEnd::Stopped,
             Err(end) => end,
         }
     }
 
     fn work(&mut self) -> Result<(), CoreEnd> {
+        // It stays in the seat but for the time that it waits.
+        let seat = Arc::clone(&self.seat);
+        let mut sitting = seat.take();
         // Even the first entry of a term needs room.
-        while self.wait_for_room() {
+        while self.wait_for_room(state(&mut sitting)) {
             if self.is_stopping() {
                 return Ok(());
             }
         }
-        self.step(Input::Campaign)?;
+        state(&mut sitting).step(Input::Campaign)?;
         let mut commands = Vec::new();
         loop {
-            if !self.wait_for_room() {
-                let refusal = self.replica.accepting().err().map(submit_error);
-                self.set_accepting(match refusal {
-                    Some(SubmitError::NotAccepting(why)) => Err(why),
-                    None | Some(SubmitError::Busy { .. } | SubmitError::TooLarge) => Ok(()),
-                });
-                self.gather(&mut commands);
+            if !self.wait_for_room(state(&mut sitting)) {
+                state(&mut sitting).follow_replica();
+                let first;
+                (first, sitting) = self.wait(&seat, sitting);
+                if let Some(end) = state(&mut sitting).ended.take() {
+                    return Err(end);
+                }
+                self.gather(first, &mut commands);
             }
+            let state = state(&mut sitting);
+            self.shared.pace.begins();
             if !commands.is_empty() {
-                self.step(Input::Commands(std::mem::take(&mut commands)))?;
+                state.execute(std::mem::take(&mut commands))?;
             } else if self.is_stopping() && self.queue.is_empty() {
-                return self.step(Input::Drain);
-            } else if self.deadline_is_due() {
-                self.step(Input::Deadline)?;
+                return state.step(Input::Drain);
+            } else if state.deadline_is_due() {
+                state.step(Input::Deadline)?;
             }
-            self.tick()?;
+            self.tick(state)?;
         }
     }
 
@@ -131,58 +114,44 @@ where
 
     /// True if there is no room for now, after a while of waiting for it. What was sequenced can't be refused any more,
     /// so nothing is sequenced that might have to wait for a full disk; and what is queued meanwhile is refused at once.
-    fn wait_for_room(&mut self) -> bool {
-        let room = self.journal.room();
+    fn wait_for_room(&self, state: &mut CoreState<M>) -> bool {
+        let room = state.journal.room();
         let until = self.next_tick.min(Instant::now() + ROOM_AGAIN);
         let why = match room {
             Room::Enough => return false,
             Room::Coming => {
-                self.journal.wait_for_room(until);
+                state.journal.wait_for_room(until);
                 return true;
             }
             Room::DiskFull => NotAccepting::DiskFull,
             Room::DiskFailed => NotAccepting::DiskFailed,
         };
-        self.set_accepting(Err(why));
-        self.refuse_queued(why);
+        state.set_accepting(Err(why));
+        self.refuse_queued(state, why);
         if !self.is_stopping()
             && let Ok(message) = self.queue.recv_deadline(until)
         {
-            self.refuse(message, why);
+            self.refuse(state, message, why);
         }
         true
     }
 
-    fn refuse_queued(&mut self, why: NotAccepting) {
+    fn refuse_queued(&self, state: &mut CoreState<M>, why: NotAccepting) {
         while let Ok(message) = self.queue.try_recv() {
-            self.refuse(message, why);
+            self.refuse(state, message, why);
         }
     }
 
-    fn refuse(&mut self, message: Message, why: NotAccepting) {
+    fn refuse(&self, state: &mut CoreState<M>, message: Message, why: NotAccepting) {
         if let Message::Command(_, waiter) = message {
-            self.shared.queued.fetch_sub(1, Ordering::AcqRel);
-            waiter.tell(Err(SubmitError::NotAccepting(why)), &mut self.bells);
-            self.bells.ring();
+            self.seat.uncount_queued(1);
+            state.refuse(waiter, why);
         }
     }
 
-    fn set_accepting(&mut self, accepting: Result<(), NotAccepting>) {
-        if accepting == self.accepting {
-            return;
-        }
-        if let Err(why @ (NotAccepting::DiskFull | NotAccepting::DiskFailed)) = accepting {
-            tracing::error!("no more commands are taken: {why}");
-        } else if accepting.is_ok() {
-            tracing::info!("commands are taken");
-        }
-        self.accepting = accepting;
-        self.shared.set_accepting(accepting);
-    }
-
-    /// Waits for the next command, tick or deadline, and takes all commands that are queued, up to a batch.
-    fn gather(&mut self, commands: &mut Vec<(Command, Waiter)>) {
-        match self.wait() {
+    /// Takes all commands that are queued behind the first one, up to a batch.
+    fn gather(&self, first: Option<Message>, commands: &mut Vec<(Command, Waiter)>) {
+        match first {
             Some(Message::Command(command, waiter)) => commands.push((command, waiter)),
             Some(Message::Wake) | None => return,
         }
@@ -193,26 +162,34 @@ where
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             }
         }
-        self.shared.queued.fetch_sub(commands.len(), Ordering::AcqRel);
-        let taken_at = self.shared.clock.now();
-        let stages = &self.shared.stages;
-        for (_, waiter) in commands.iter() {
-            stages.record(Stage::Queue, taken_at.since_ns(waiter.submitted_at()));
-        }
-        stages.record_batch(commands.len());
-        self.taken = (taken_at, commands.len());
+        self.seat.uncount_queued(commands.len());
     }
 
-    fn wait(&self) -> Option<Message> {
+    /// Waits for the next command, tick or deadline. If it has to, it leaves the seat meanwhile.
+    fn wait<'a>(
+        &self,
+        seat: &'a Seat<CoreState<M>>,
+        mut sitting: Sitting<'a, CoreState<M>>,
+    ) -> (Option<Message>, Sitting<'a, CoreState<M>>) {
         if let Ok(message) = self.queue.try_recv() {
-            return Some(message);
+            return (Some(message), sitting);
         }
+        let state = state(&mut sitting);
         let started = Instant::now();
         let mut until = self.next_tick;
-        if let Some(deadline) = self.replica.deadline() {
-            let wait = deadline.since_ns(self.shared.clock.now());
-            until = until.min(started + Duration::from_nanos(wait));
+        let now = self.shared.clock.now();
+        if let Some(deadline) = state.deadline() {
+            until = until.min(started + Duration::from_nanos(deadline.since_ns(now)));
         }
+        let wait = until.saturating_duration_since(started);
+        state.alarm = now.plus_ns(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
+        self.shared.pace.ends();
+        drop(sitting);
+        let message = self.receive(started, until);
+        (message, seat.take())
+    }
+
+    fn receive(&self, started: Instant, until: Instant) -> Option<Message> {
         let spin_until = until.min(started + self.spin);
         while !self.spin.is_zero() && Instant::now() < spin_until {
             if let Ok(message) = self.queue.try_recv() {
@@ -223,12 +200,7 @@ where
         self.queue.recv_deadline(until).ok()
     }
 
-    fn deadline_is_due(&self) -> bool {
-        let deadline = self.replica.deadline();
-        deadline.is_some_and(|deadline| deadline <= self.shared.clock.now()) && self.journal.room() == Room::Enough
-    }
-
-    fn tick(&mut self) -> Result<(), CoreEnd> {
+    fn tick(&mut self, state: &mut CoreState<M>) -> Result<(), CoreEnd> {
         if Instant::now() < self.next_tick {
             return Ok(());
         }
@@ -236,128 +208,15 @@ where
         self.ticks = self.ticks.wrapping_add(1);
         if self.ticks.is_multiple_of(TICKS_PER_CLOCK_REFRESH) {
             self.shared.clock.refresh();
-            (self.observe)(self.replica.applier().machine());
+            state.observe();
         }
-        self.step(Input::Tick)
-    }
-
-    /// One step of the replica, and all that follows from it.
-    fn step(&mut self, input: Input<Command, Waiter>) -> Result<(), CoreEnd> {
-        let mut input = Some(input);
-        while let Some(next) = input.take() {
-            let now = Now {
-                utc: self.shared.clock.now(),
-                clock_error_bound_ns: self.shared.clock.error_bound_ns(),
-            };
-            let mut outputs = std::mem::take(&mut self.outputs);
-            let stepped = catch_unwind(AssertUnwindSafe(|| self.replica.step(now, next, &mut outputs)));
-            if stepped.is_err() {
-                // Whoever waits is told by the end of the core that the outcome is not known.
-                let applying = self.replica.applier().applying();
-                return Err(applying.map_or(CoreEnd::PanickedElsewhere, CoreEnd::Panicked));
-            }
-            input = self.perform(&mut outputs)?;
-            self.outputs = outputs;
-        }
-        Ok(())
-    }
-
-    /// Carries out what came of a step. Answers with the next input, if that follows at once: a sync was done.
-    fn perform(&mut self, outputs: &mut Outputs) -> Result<Option<Input<Command, Waiter>>, CoreEnd> {
-        let mut ticket = None;
-        for output in outputs.drain(..) {
-            match output {
-                Output::Append(records) => self.journal.append(&records)?,
-                Output::Sync(asked) => ticket = Some(asked),
-                Output::Applied { batch, waiters } => self.applied(batch, waiters),
-                Output::Refused { waiters, why } => {
-                    tracing::warn!(commands = waiters.len(), %why, "queued commands were not sequenced");
-                    for waiter in waiters {
-                        waiter.tell(Err(submit_error(why)), &mut self.bells);
-                    }
-                    self.bells.ring();
-                }
-                // With the sender gone, the outcome is unknown to whoever waits.
-                Output::Unknown { waiters } => {
-                    tracing::warn!(commands = waiters.len(), "sequenced commands have an unknown outcome");
-                }
-                Output::Accepting(_) => {}
-                Output::Send(message) => {
-                    tracing::warn!(
-                        to = message.to().0,
-                        "there is no link to the peer; its message is dropped"
-                    );
-                }
-                Output::Truncate { .. } => return Err(crate::journal::JournalError::Truncate.into()),
-                Output::Stop(reason) => return Err(CoreEnd::Stop(reason)),
-            }
-        }
-        let Some(ticket) = ticket else {
-            return Ok(None);
-        };
-        self.sync()?;
-        Ok(Some(Input::Persisted(ticket)))
-    }
-
-    /// Makes durable what was appended: a batch, unless nothing was taken out of the queue for it.
-    fn sync(&mut self) -> Result<(), CoreEnd> {
-        let (clock, stages) = (&self.shared.clock, &self.shared.stages);
-        let written_at = clock.now();
-        self.journal.sync()?;
-        let sync_ns = clock.now().since_ns(written_at);
-        stages.record_sync(sync_ns);
-        let (taken_at, commands) = std::mem::take(&mut self.taken);
-        if commands > 0 {
-            stages.record_many(Stage::Batch, written_at.since_ns(taken_at), commands as u64);
-            stages.record_many(Stage::Fsync, sync_ns, commands as u64);
-        }
-        Ok(())
-    }
-
-    /// Answers, and hands the batch to the publisher if that has room.
-    fn applied(&mut self, batch: Arc<AppliedBatch>, waiters: Vec<Waiter>) {
-        let applied_at = self.shared.clock.now();
-        if let Some(committed_at) = batch.committed_at {
-            let apply_ns = applied_at.since_ns(committed_at);
-            self.shared
-                .stages
-                .record_many(Stage::Apply, apply_ns, waiters.len() as u64);
-        }
-        let last = batch.header.last_sequence();
-        self.shared.last_applied.store(last.0, Ordering::Release);
-        for (index, waiter) in waiters.into_iter().enumerate() {
-            let batch = Arc::clone(&batch);
-            let applied = Applied {
-                batch,
-                index,
-                applied_at,
-            };
-            waiter.tell(Ok(applied), &mut self.bells);
-        }
-        self.bells.ring();
-        let figures = &self.shared.figures;
-        figures.batches.fetch_add(1, Ordering::Relaxed);
-        figures
-            .commands
-            .fetch_add(u64::from(batch.header.count), Ordering::Relaxed);
-        if !self.publish.try_send(batch) {
-            figures.publisher_dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        let journal = self.journal.figures();
-        figures.syncs.store(journal.syncs, Ordering::Relaxed);
-        figures.sync_ns.store(journal.sync_ns, Ordering::Relaxed);
-        figures.journal_bytes.store(journal.bytes, Ordering::Relaxed);
-        figures.rolls.store(journal.rolls, Ordering::Relaxed);
-        figures.roll_ns.store(journal.roll_ns, Ordering::Relaxed);
+        state.step(Input::Tick)
     }
 }
 
-/// What whoever asked is told of a refusal.
-fn submit_error(refusal: Refusal) -> SubmitError {
-    match refusal {
-        Refusal::NotLeader => SubmitError::NotAccepting(NotAccepting::NotLeader),
-        Refusal::Stopping => SubmitError::NotAccepting(NotAccepting::Stopping),
-        Refusal::TooLarge => SubmitError::TooLarge,
-        Refusal::Busy => BUSY,
-    }
+/// What the seat gives the use of, while the core has not ended.
+fn state<'a, M: StateMachine>(sitting: &'a mut Sitting<'_, CoreState<M>>) -> &'a mut CoreState<M> {
+    sitting
+        .as_mut()
+        .expect("only the core's own thread takes it away, at its end")
 }

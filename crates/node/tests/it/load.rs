@@ -18,7 +18,11 @@ fn load(arguments: &[&str]) -> Value {
         .env("TMPDIR", folder.path())
         .output()
         .unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(output.status.success(), "{said}");
     serde_json::from_slice(&std::fs::read(&out).unwrap()).unwrap()
 }
@@ -30,10 +34,16 @@ fn answers_everything(arguments: &[&str]) {
     let count = |name: &str| step[name].as_u64().unwrap();
     assert!(count("sent") > 200, "{arguments:?}");
     assert_eq!(count("executed") + count("rejected"), count("sent"), "{arguments:?}");
-    assert!(count("executed") > count("sent") / 2, "most of what is asked makes sense: {arguments:?}");
+    assert!(
+        count("executed") > count("sent") / 2,
+        "most of what is asked makes sense: {arguments:?}"
+    );
     let check = &series["check"];
     let checked = |name: &str| check[name].as_u64().unwrap();
-    assert!(checked("acknowledged") >= count("sent"), "what was sent before counts as well");
+    assert!(
+        checked("acknowledged") >= count("sent"),
+        "what was sent before counts as well"
+    );
     assert_eq!(checked("found"), checked("acknowledged"));
     assert_eq!((checked("missing"), checked("doubled")), (0, 0));
 }
@@ -41,12 +51,27 @@ fn answers_everything(arguments: &[&str]) {
 #[test]
 fn a_load_over_websocket_is_answered_and_kept() {
     answers_everything(&["--protocol", "websocket", "--sessions", "5", "--auth", "ed25519"]);
-    answers_everything(&["--protocol", "websocket", "--sessions", "2", "--batch", "10", "--schedule", "constant"]);
+    answers_everything(&[
+        "--protocol",
+        "websocket",
+        "--sessions",
+        "2",
+        "--batch",
+        "10",
+        "--schedule",
+        "constant",
+    ]);
 }
 
 #[test]
 fn a_load_over_rest_is_answered_and_kept() {
     answers_everything(&["--protocol", "rest", "--sessions", "8"]);
     let microbursts = ["--schedule", "microbursts", "--burst-size", "20"];
-    answers_everything(&[&["--protocol", "rest", "--sessions", "4", "--auth", "ed25519"], &microbursts[..]].concat());
+    answers_everything(
+        &[
+            &["--protocol", "rest", "--sessions", "4", "--auth", "ed25519"],
+            &microbursts[..],
+        ]
+        .concat(),
+    );
 }

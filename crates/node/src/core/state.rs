@@ -1,0 +1,304 @@
+//! What the core works with, whoever sits in its seat: the replica, the journal, and the way to the publisher.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use gateway::handle::{Applied, NotAccepting, SubmitError};
+use gateway::stages::Stage;
+use gateway::waiting::{Bells, Waiter};
+use replica::{Input, Now, Output, Refusal, Replica};
+use types::{AppliedBatch, Command, Event, StateMachine, Timestamp};
+
+use super::CoreEnd;
+use super::handle::{BUSY, Shared};
+use crate::journal::{Journal, JournalError, Room};
+use crate::publisher::PublishSender;
+
+type Outputs = Vec<Output<Event, Waiter>>;
+
+/// Who looks at the state machine, for metrics, now and then.
+pub(super) type Observe<M> = Box<dyn FnMut(&M) + Send>;
+
+/// Everything that one needs to run the core.
+pub(super) struct CoreState<M: StateMachine> {
+    replica: Replica<M, Waiter>,
+    pub(super) journal: Journal,
+    publish: PublishSender,
+    shared: Arc<Shared>,
+    outputs: Outputs,
+    pub(super) bells: Bells,
+    accepting: Result<(), NotAccepting>,
+    /// Until when the core's own thread sleeps, if it does.
+    pub(super) alarm: Timestamp,
+    /// Why the core's own thread must end, once another thread found that out.
+    pub(super) ended: Option<CoreEnd>,
+    /// When the commands of the last batch were taken to be run, and how many they were.
+    taken: (Timestamp, usize),
+    /// True while a thread that brought a command runs it: it wakes the publisher itself, once it has answered.
+    is_inline: bool,
+    observe: Observe<M>,
+}
+
+/// What became of a command whose bringer wanted to run it.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a command is handed back by value, without an allocation, to be queued"
+)]
+pub(super) enum Inline {
+    /// It was run; whoever waits has the answer.
+    Done,
+    /// It was run, and the core's own thread must look at what came of it.
+    Wake,
+    /// It has to be queued.
+    Queue(Command, Waiter),
+}
+
+impl<M> CoreState<M>
+where
+    M: StateMachine<Command = Command, Event = Event>,
+{
+    pub(super) fn new(
+        replica: Replica<M, Waiter>,
+        journal: Journal,
+        publish: PublishSender,
+        shared: Arc<Shared>,
+        observe: Observe<M>,
+    ) -> Self {
+        Self {
+            replica,
+            journal,
+            publish,
+            shared,
+            outputs: Vec::new(),
+            bells: Bells::default(),
+            accepting: Err(NotAccepting::Starting),
+            alarm: Timestamp::FAR_FUTURE,
+            ended: None,
+            taken: (Timestamp(0), 0),
+            is_inline: false,
+            observe,
+        }
+    }
+
+    /// Runs one command on the thread that brought it, if nothing stands in the way.
+    pub(super) fn run_inline(&mut self, command: Command, waiter: Waiter) -> Inline {
+        let free = self.ended.is_none()
+            && self.accepting.is_ok()
+            && self.replica.accepting().is_ok()
+            && self.journal.room() == Room::Enough;
+        if !free {
+            return Inline::Queue(command, waiter);
+        }
+        // As on the core's own thread: whatever panics, it is the core's end, and must not be that of the caller.
+        self.is_inline = true;
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            self.execute(vec![(command, waiter)])?;
+            Ok(self.replica.deadline())
+        }));
+        self.is_inline = false;
+        let deadline = match ran.unwrap_or(Err(CoreEnd::PanickedElsewhere)) {
+            Ok(deadline) => deadline,
+            Err(end) => {
+                self.shared.set_accepting(Err(end.not_accepting()));
+                self.ended = Some(end);
+                return Inline::Wake;
+            }
+        };
+        self.shared.figures.inline.fetch_add(1, Ordering::Relaxed);
+        match deadline.filter(|deadline| *deadline < self.alarm) {
+            Some(deadline) => {
+                self.alarm = deadline;
+                Inline::Wake
+            }
+            None => Inline::Done,
+        }
+    }
+
+    /// Executes commands, in this order.
+    pub(super) fn execute(&mut self, commands: Vec<(Command, Waiter)>) -> Result<(), CoreEnd> {
+        let taken_at = self.shared.clock.now();
+        let stages = &self.shared.stages;
+        for (_, waiter) in &commands {
+            stages.record(Stage::Queue, taken_at.since_ns(waiter.submitted_at()));
+        }
+        stages.record_batch(commands.len());
+        self.taken = (taken_at, commands.len());
+        self.step(Input::Commands(commands))
+    }
+
+    /// Refuses a command that was not sequenced.
+    pub(super) fn refuse(&mut self, waiter: Waiter, why: NotAccepting) {
+        waiter.tell(Err(SubmitError::NotAccepting(why)), &mut self.bells);
+        self.bells.ring();
+    }
+
+    /// Says whether commands are taken, as far as consensus goes.
+    pub(super) fn follow_replica(&mut self) {
+        let refusal = self.replica.accepting().err().map(submit_error);
+        self.set_accepting(match refusal {
+            Some(SubmitError::NotAccepting(why)) => Err(why),
+            None | Some(SubmitError::Busy { .. } | SubmitError::TooLarge) => Ok(()),
+        });
+    }
+
+    pub(super) fn set_accepting(&mut self, accepting: Result<(), NotAccepting>) {
+        if accepting == self.accepting {
+            return;
+        }
+        if let Err(why @ (NotAccepting::DiskFull | NotAccepting::DiskFailed)) = accepting {
+            tracing::error!("no more commands are taken: {why}");
+        } else if accepting.is_ok() {
+            tracing::info!("commands are taken");
+        }
+        self.accepting = accepting;
+        self.shared.set_accepting(accepting);
+    }
+
+    pub(super) fn deadline(&self) -> Option<Timestamp> {
+        self.replica.deadline()
+    }
+
+    pub(super) fn deadline_is_due(&self) -> bool {
+        let deadline = self.replica.deadline();
+        deadline.is_some_and(|deadline| deadline <= self.shared.clock.now()) && self.journal.room() == Room::Enough
+    }
+
+    /// Lets whoever makes metrics look at the state machine.
+    pub(super) fn observe(&mut self) {
+        (self.observe)(self.replica.applier().machine());
+    }
+
+    /// Syncs what was appended, writes the mark, and lets go of everything.
+    pub(super) fn close(self) -> Result<(), JournalError> {
+        self.journal.close()
+    }
+
+    /// One step of the replica, and all that follows from it.
+    pub(super) fn step(&mut self, input: Input<Command, Waiter>) -> Result<(), CoreEnd> {
+        let mut input = Some(input);
+        while let Some(next) = input.take() {
+            let now = Now {
+                utc: self.shared.clock.now(),
+                clock_error_bound_ns: self.shared.clock.error_bound_ns(),
+            };
+            let mut outputs = std::mem::take(&mut self.outputs);
+            let stepped = catch_unwind(AssertUnwindSafe(|| self.replica.step(now, next, &mut outputs)));
+            if stepped.is_err() {
+                // Whoever waits is told by the end of the core that the outcome is not known.
+                let applying = self.replica.applier().applying();
+                return Err(applying.map_or(CoreEnd::PanickedElsewhere, CoreEnd::Panicked));
+            }
+            input = self.perform(&mut outputs)?;
+            self.outputs = outputs;
+        }
+        Ok(())
+    }
+
+    /// Carries out what came of a step. Answers with the next input, if that follows at once: a sync was done.
+    fn perform(&mut self, outputs: &mut Outputs) -> Result<Option<Input<Command, Waiter>>, CoreEnd> {
+        let mut ticket = None;
+        for output in outputs.drain(..) {
+            match output {
+                Output::Append(records) => self.journal.append(&records)?,
+                Output::Sync(asked) => ticket = Some(asked),
+                Output::Applied { batch, waiters } => self.applied(batch, waiters),
+                Output::Refused { waiters, why } => {
+                    tracing::warn!(commands = waiters.len(), %why, "queued commands were not sequenced");
+                    for waiter in waiters {
+                        waiter.tell(Err(submit_error(why)), &mut self.bells);
+                    }
+                    self.bells.ring();
+                }
+                // With the sender gone, the outcome is unknown to whoever waits.
+                Output::Unknown { waiters } => {
+                    tracing::warn!(commands = waiters.len(), "sequenced commands have an unknown outcome");
+                }
+                Output::Accepting(_) => {}
+                Output::Send(message) => {
+                    tracing::warn!(
+                        to = message.to().0,
+                        "there is no link to the peer; its message is dropped"
+                    );
+                }
+                Output::Truncate { .. } => return Err(JournalError::Truncate.into()),
+                Output::Stop(reason) => return Err(CoreEnd::Stop(reason)),
+            }
+        }
+        let Some(ticket) = ticket else {
+            return Ok(None);
+        };
+        self.sync()?;
+        Ok(Some(Input::Persisted(ticket)))
+    }
+
+    /// Makes durable what was appended: a batch, unless nothing was taken out of the queue for it.
+    fn sync(&mut self) -> Result<(), CoreEnd> {
+        let (clock, stages) = (&self.shared.clock, &self.shared.stages);
+        let written_at = clock.now();
+        self.journal.sync()?;
+        let sync_ns = clock.now().since_ns(written_at);
+        stages.record_sync(sync_ns);
+        self.shared.pace.synced(sync_ns);
+        let (taken_at, commands) = std::mem::take(&mut self.taken);
+        if commands > 0 {
+            stages.record_many(Stage::Batch, written_at.since_ns(taken_at), commands as u64);
+            stages.record_many(Stage::Fsync, sync_ns, commands as u64);
+        }
+        Ok(())
+    }
+
+    /// Answers, and hands the batch to the publisher if that has room.
+    fn applied(&mut self, batch: Arc<AppliedBatch>, waiters: Vec<Waiter>) {
+        let applied_at = self.shared.clock.now();
+        if let Some(committed_at) = batch.committed_at {
+            let apply_ns = applied_at.since_ns(committed_at);
+            self.shared
+                .stages
+                .record_many(Stage::Apply, apply_ns, waiters.len() as u64);
+        }
+        let last = batch.header.last_sequence();
+        self.shared.last_applied.store(last.0, Ordering::Release);
+        for (index, waiter) in waiters.into_iter().enumerate() {
+            let batch = Arc::clone(&batch);
+            let applied = Applied {
+                batch,
+                index,
+                applied_at,
+            };
+            waiter.tell(Ok(applied), &mut self.bells);
+        }
+        if self.is_inline {
+            self.bells.forget();
+        } else {
+            self.bells.ring();
+        }
+        let figures = &self.shared.figures;
+        figures.batches.fetch_add(1, Ordering::Relaxed);
+        figures
+            .commands
+            .fetch_add(u64::from(batch.header.count), Ordering::Relaxed);
+        if !self.publish.try_send(batch) {
+            figures.publisher_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        if !self.is_inline {
+            self.publish.bell().ring();
+        }
+        let journal = self.journal.figures();
+        figures.syncs.store(journal.syncs, Ordering::Relaxed);
+        figures.sync_ns.store(journal.sync_ns, Ordering::Relaxed);
+        figures.journal_bytes.store(journal.bytes, Ordering::Relaxed);
+        figures.rolls.store(journal.rolls, Ordering::Relaxed);
+        figures.roll_ns.store(journal.roll_ns, Ordering::Relaxed);
+    }
+}
+
+/// What whoever asked is told of a refusal.
+fn submit_error(refusal: Refusal) -> SubmitError {
+    match refusal {
+        Refusal::NotLeader => SubmitError::NotAccepting(NotAccepting::NotLeader),
+        Refusal::Stopping => SubmitError::NotAccepting(NotAccepting::Stopping),
+        Refusal::TooLarge => SubmitError::TooLarge,
+        Refusal::Busy => BUSY,
+    }
+}
