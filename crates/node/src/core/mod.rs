@@ -8,10 +8,10 @@
 //!                                       (ticks, deadlines, a full disk, the end: always this one)
 //! ```
 //!
-//! Whoever sits in the [`seat`] runs the core, and nobody else does meanwhile. A command that comes while nothing else is
+//! Whoever sits in the `seat` runs the core, and nobody else does meanwhile. A command that comes while nothing else is
 //! under way is run by the thread that brings it: the answer is there when it has been handed over, and no thread had to be
 //! woken for it. Each wake-up would take as long as a good part of a sync. When commands come close together the core's own
-//! thread takes all that have queued up as one batch, with one sync, while the others go on reading. [`pace`] tells the two
+//! thread takes all that have queued up as one batch, with one sync, while the others go on reading. `pace` tells the two
 //! apart.
 //!
 //! The thread that runs a command waits for the disk. At most one does, because there is one seat; where the disk stalls,
