@@ -536,14 +536,13 @@ mod tests {
             Endpoint::parse("http://exchange.example").unwrap().address(),
             "exchange.example:80"
         );
-        for wrong in [
-            "",
-            "127.0.0.1:7411",
-            "https://h:1",
-            "ftp://h",
-            "http://h/path",
-            "http://h?x=1",
-        ] {
+        let secure = Endpoint::parse("https://exchange.example").unwrap();
+        assert_eq!(secure.address(), "exchange.example:443");
+        assert_eq!(secure.websocket_url(), "wss://exchange.example/v1/ws");
+        assert_eq!(Endpoint::parse("https://[::1]:7411").unwrap().host(), "::1");
+        let plain = Endpoint::parse("http://exchange.example").unwrap();
+        assert!(matches!(plain.trusting(b""), Err(ClientError::Usage(_))));
+        for wrong in ["", "127.0.0.1:7411", "ftp://h", "http://h/path", "http://h?x=1"] {
             assert!(matches!(Endpoint::parse(wrong), Err(ClientError::Usage(_))), "{wrong}");
         }
     }
