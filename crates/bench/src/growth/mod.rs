@@ -70,6 +70,8 @@ enum Snapshots {
     Soon,
 }
 
+/// Below this scale all commands fit into the journal's first segment, of which no snapshot is made while it is written.
+const SNAPSHOT_SCALE_MIN: f64 = 0.2;
 /// The sizes of a full study.
 const SESSIONS: [u64; 5] = [1, 10, 100, 500, 2_000];
 const INSTRUMENTS: [u64; 4] = [1, 10, 100, 1_000];
@@ -287,6 +289,9 @@ impl GrowthArguments {
         finish(campaign)?;
         growth.curves.push(accounts);
         growth.curves.push(orders);
+        if self.scale < SNAPSHOT_SCALE_MIN {
+            return subject.stop();
+        }
         growth.snapshot_start = Some(restart::from_snapshot(subject, &self.settings(Snapshots::Soon))?);
         Ok(())
     }

@@ -22,7 +22,7 @@ const OPEN_ORDERS: usize = 20_000;
 const SEED: u64 = 11;
 /// Numbers that no order of a study has, and how many cancels are more than a small segment holds.
 const NEVER_PLACED: u64 = 1 << 40;
-const CANCELS_OF_A_SEGMENT: u64 = 100_000;
+const CANCELS_OF_A_SEGMENT: u64 = 200_000;
 /// The longest that a snapshot is waited for.
 const SNAPSHOT_WITHIN: Duration = Duration::from_secs(600);
 /// How often the node is looked at meanwhile.

@@ -135,7 +135,7 @@ pub fn render(results: &Results, notes: &Notes, figures: &[Figure]) -> String {
 
 /// The commands that measure it all again, and each part alone.
 fn commands(results: &Results) -> String {
-    let mut lines: Vec<(String, &str)> = vec![
+    let lines: Vec<(String, &str)> = vec![
         (
             "cargo xtask performance".to_owned(),
             "builds, measures everything, writes this page",
@@ -152,15 +152,17 @@ fn commands(results: &Results) -> String {
     parts.extend(results.bursts.iter().map(|burst| burst.description.command.as_str()));
     parts.extend(results.growth.iter().map(|growth| growth.command.as_str()));
     let mut seen: Vec<&str> = Vec::new();
+    let mut alone = String::from("# each part alone:\n");
     for part in parts {
         if !part.is_empty() && !seen.contains(&part) {
             seen.push(part);
-            lines.push((part.to_owned(), "a part alone"));
+            alone.push_str(&format!("{part}\n"));
         }
     }
     let width = lines.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
-    lines
+    let whole: String = lines
         .iter()
         .map(|(command, what)| format!("{command:<width$}  # {what}\n"))
-        .collect()
+        .collect();
+    whole + &alone
 }

@@ -6,6 +6,9 @@ use super::tables::staged;
 use crate::pictures::{Axis, Bar, Bars, Chart, Line, Panel, Sheet, Stroke};
 use crate::results::{Answers, Burst, Growth, KNEE_P99_NS, Percentiles, Results, Series, Step, Target};
 
+/// The stage that is the sum of all others, from the first byte to the sent answer.
+const WHOLE_WAY: &str = "total";
+
 /// A picture of the document.
 #[derive(Clone, Debug)]
 pub struct Figure {
@@ -141,7 +144,7 @@ fn latency_by_load(title: &str, series: &[Series]) -> Sheet {
                 .collect(),
             has_dots: true,
         };
-        lines.push(line(&series.description.name, Stroke::Solid, |step| {
+        lines.push(line(&series.description.title(), Stroke::Solid, |step| {
             step.latency.p99_ns
         }));
         lines.push(line("", Stroke::Dotted, |step| step.latency.p50_ns));
@@ -283,7 +286,8 @@ fn stages(results: &Results) -> Option<Sheet> {
     let loads = staged(results);
     let mut parts: Vec<String> = Vec::new();
     for stage in loads.iter().flat_map(|(_, stages)| stages.iter()) {
-        if !parts.contains(&stage.stage) {
+        // The whole way is no part of itself.
+        if stage.stage != WHOLE_WAY && !parts.contains(&stage.stage) {
             parts.push(stage.stage.clone());
         }
     }

@@ -146,7 +146,7 @@ fn series(series: &Series) -> String {
     };
     format!(
         "### {}\n\n{} sessions{batch}; {}. {knee}{}\n\n{}",
-        description.name,
+        description.title(),
         count(f64::from(description.sessions)),
         description.mix,
         series.check.map(check).unwrap_or_default(),

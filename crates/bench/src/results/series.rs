@@ -80,6 +80,16 @@ pub struct SeriesDescription {
     pub command: String,
 }
 
+impl SeriesDescription {
+    /// The name, and whose it is if it is not this program's.
+    pub fn title(&self) -> String {
+        match self.target {
+            Target::Meridian => self.name.clone(),
+            Target::Peer => format!("Postgres: {}", self.name),
+        }
+    }
+}
+
 /// Steps of rising load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Series {
