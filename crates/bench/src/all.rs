@@ -29,7 +29,7 @@ pub struct AllArguments {
     /// In a form that takes a minute or two: it shows that everything works, and its figures mean little.
     #[arg(long)]
     pub short: bool,
-    /// Without the service over Postgres, where there is no Postgres.
+    /// Without the service over Postgres, also where there is a Postgres.
     #[arg(long)]
     pub without_peer: bool,
     /// Without the studies of growth, which take as long as all the rest.
@@ -71,10 +71,13 @@ fn measure(arguments: &AllArguments) -> Result<Results> {
         in_work_folder(|work| answer::measure(&arguments.answer(), work))
     })?;
     let mut series = Vec::new();
-    let peer = if arguments.without_peer {
-        None
-    } else {
-        Some(part("the design that people have today", || arguments.peer())?)
+    let peer = match peer::programs() {
+        _ if arguments.without_peer => None,
+        Ok(_) => Some(part("the design that people have today", || arguments.peer())?),
+        Err(missing) => {
+            println!("\nThe design that people have today is left out: {missing}");
+            None
+        }
     };
     let peer_maximum = peer.as_ref().and_then(|peer| Some(peer.maximum()?.offered_per_second));
     series.push(part("WebSocket", || {

@@ -34,7 +34,8 @@ pub(crate) fn check(items: &[BatchItem]) -> Result<(), Failure> {
 }
 
 impl Batch {
-    /// Hands the items over, in their order; their first byte and the whole of them came in at these times. All together wait for the view no longer than one alone would.
+    /// Hands the items over, in their order; their first byte and the whole of them came in at these times. All together
+    /// wait for the view no longer than one alone would.
     pub async fn submit(
         shared: &Shared,
         caller: &Caller,

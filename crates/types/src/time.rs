@@ -28,6 +28,22 @@ impl Timestamp {
         Self((self.0 / Self::DAY + 1).saturating_mul(Self::DAY))
     }
 
+    /// The UTC date: year, month and day, these two from 1 (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+    pub fn date(self) -> (u64, u64, u64) {
+        let shifted = self.0 / Self::DAY + 719_468;
+        let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let shifted_month = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+        let month = if shifted_month < 10 {
+            shifted_month + 3
+        } else {
+            shifted_month - 9
+        };
+        (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+    }
+
     /// Nanoseconds from `earlier` to this, 0 if it isn't earlier.
     pub fn since_ns(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)

@@ -36,6 +36,7 @@ use wire::json::KeyType;
 pub use audit::Audit;
 pub use measure::{PeerArguments, measure, run};
 pub use serve::ServeArguments;
+pub use server::programs;
 
 use schema::{Beginning, Key, Material};
 use serve::{Ready, Setup};

@@ -94,22 +94,6 @@ pub fn minutes(seconds: f64) -> String {
     format!("{:.0} minutes", seconds / 60.0)
 }
 
-/// The date of a number of days since 1970-01-01 (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-pub fn civil_from_days(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,7 +122,6 @@ mod tests {
             assert_eq!(short_count(value), expected);
         }
         assert_eq!(bytes(1_288_490_189.0), "1.20 GiB");
-        assert_eq!(civil_from_days(11_016), (2_000, 2, 29));
         assert_eq!(super::super::utc_minute(1_704_067_199_999), "2023-12-31 23:59");
     }
 }

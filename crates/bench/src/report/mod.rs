@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use types::Timestamp;
 
 use crate::results::Results;
 use notes::Notes;
@@ -72,7 +73,7 @@ pub fn summary(results: &Results, out: &Path) -> String {
 /// A time in milliseconds since 1970 as `2026-01-31 12:34`, UTC.
 pub fn utc_minute(epoch_ms: u64) -> String {
     let minutes = epoch_ms / 60_000;
-    let (year, month, day) = format::civil_from_days(minutes / 1_440);
+    let (year, month, day) = Timestamp(epoch_ms.saturating_mul(Timestamp::SECOND / 1_000)).date();
     format!(
         "{year:04}-{month:02}-{day:02} {:02}:{:02}",
         minutes / 60 % 24,

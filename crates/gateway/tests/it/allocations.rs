@@ -76,7 +76,7 @@ async fn trade(client: &mut Client, name: &str, rounds: usize) {
 }
 
 #[test]
-fn an_order_over_websocket_allocates_next_to_nothing_after_warm_up() {
+fn an_order_over_websocket_allocates_less_than_once_after_warm_up() {
     const ROUNDS: usize = 100;
     let gateway = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -95,5 +95,5 @@ fn an_order_over_websocket_allocates_next_to_nothing_after_warm_up() {
     // What is left are the blocks that texts are read into and written from: some for each wake-up of the session, and
     // none for a request among others.
     let requests = ROUNDS * 16;
-    assert!(counted <= requests as u64, "{counted} in {requests} requests");
+    assert!(counted < requests as u64, "{counted} in {requests} requests");
 }

@@ -8,7 +8,7 @@ pub fn date_and_time(time: &TimeText) -> String {
     let Some(time) = time.time() else {
         return time.0.clone();
     };
-    let (year, month, day) = civil_from_days(time.0 / Timestamp::DAY);
+    let (year, month, day) = time.date();
     format!("{year:04}-{month:02}-{day:02} {}", time_of_day(time))
 }
 
@@ -18,23 +18,6 @@ pub fn time_of_day(time: Timestamp) -> String {
     let microseconds = time.0 % Timestamp::SECOND / 1_000;
     let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
     format!("{hour:02}:{minute:02}:{second:02}.{microseconds:06}")
-}
-
-/// The date of a number of days since 1970-01-01 (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-fn civil_from_days(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    (year, month, day)
 }
 
 #[cfg(test)]
