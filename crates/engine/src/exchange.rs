@@ -21,6 +21,8 @@
 //! is bounded by the rules' `open_orders_per_account_max`. Emptying an instrument's book takes as many commands as it
 //! needs; meanwhile the instrument takes no orders, and clock commands follow as its work stays due.
 
+use std::ops::Range;
+
 use types::{
     AccountId, AccountStatus, Action, Asset, AssetId, Balance, Command, Event, InstrumentId, KeyId, Order, OrderId,
     OrderStatus, Position, RejectReason, RequestId, Rules, StateMachine, Timestamp,
@@ -517,6 +519,12 @@ impl<B: Book> Exchange<B> {
             self.recompute_state_hash(),
             "the hash is that of the state"
         );
+    }
+
+    /// Where its largest table is: nearly any command comes upon a page of it that none has come upon before.
+    pub fn largest_table(&self) -> Range<*const u8> {
+        let table = self.memory.index_memory();
+        table.start.cast()..table.end.cast()
     }
 
     /// How full the memory of requests is.

@@ -4,6 +4,8 @@
 //! belongs, so neither growing nor removing has to look at the owner's entries. Linear probing, and removal shifts back
 //! what follows, so there are no tombstones and the cost doesn't creep up with age. The owner compares full keys.
 
+use std::ops::Range;
+
 use crate::prefetch::prefetch;
 
 /// See the module.
@@ -38,6 +40,11 @@ impl FlatIndex {
 
     pub(crate) fn slots(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Where the slots are.
+    pub(crate) fn memory(&self) -> Range<*const u64> {
+        self.slots.as_ptr_range()
     }
 
     /// The place whose entry has this hash and is the one that is looked for.

@@ -17,6 +17,7 @@
 //! can look for an id that collides with another account's.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use siphasher::sip128::SipHasher13;
@@ -137,6 +138,11 @@ impl RequestMemory {
             promised: self.promised,
             hash_key: self.hash_key,
         }
+    }
+
+    /// Where the index is.
+    pub(crate) fn index_memory(&self) -> Range<*const u64> {
+        self.index.memory()
     }
 
     /// Takes the key of the hash from the first operator key, while nothing is remembered.

@@ -64,8 +64,8 @@ impl Installation {
     /// What the disk says.
     pub fn configure(&self, settings: &str) -> io::Result<()> {
         let text = format!(
-            "[node]\ndata = {data:?}\n\
-             [listen]\npublic = \"{public}\"\nadmin = \"{admin}\"\noperations = \"{operations}\"\n{settings}",
+            "[listen]\npublic = \"{public}\"\nadmin = \"{admin}\"\noperations = \"{operations}\"\n\
+             [node]\ndata = {data:?}\n{settings}",
             data = self.data,
             public = self.public,
             admin = self.admin,

@@ -157,6 +157,8 @@ impl Node {
         let recovered = recover(&settings, &snapshots, &mut writer)?;
         let events = writer.log();
         let view = view_of(&recovered, &events)?;
+        let tables = vec![recovered.machine().largest_table(), view.largest_table()];
+        pages::back_soon(tables).map_err(|error| StartError::Thread("pages", error))?;
 
         let (publish, queue) = publisher::queue();
         let core_settings = core_settings(config);

@@ -5,11 +5,15 @@
 //! ahead hides. So what is larger than [`LARGE_BYTES`] gets its own mapping, aligned to 2 MiB, for which the kernel is
 //! asked for huge pages (`MADV_HUGEPAGE`; it may have none to give, and then nothing is different). Growing such a table
 //! moves its pages and copies nothing. Everything smaller is the system allocator's business.
+//!
+//! [`back_soon`] has the pages of tables found and cleared before anybody needs them.
 
 #![cfg(target_os = "linux")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::c_void;
+use std::io;
+use std::ops::Range;
 use std::ptr::null_mut;
 
 use rustix::mm::{Advice, MapFlags, MremapFlags, ProtFlags, madvise, mmap_anonymous, mremap_fixed, munmap};
@@ -19,6 +23,9 @@ pub const LARGE_BYTES: usize = 4 << 20;
 
 /// The size of a huge page, to which large allocations are aligned and rounded up.
 const PAGE_BYTES: usize = 2 << 20;
+
+/// The size of any other page.
+const SMALL_PAGE_BYTES: usize = 4 << 10;
 
 /// See the crate. Declare it with `#[global_allocator]`.
 pub struct HugePages;
@@ -140,8 +147,40 @@ unsafe fn move_pages(from: *mut u8, from_size: usize, to: *mut u8, to_size: usiz
     unsafe { mremap_fixed(from.cast::<c_void>(), from_size, from_size, flags, to.cast::<c_void>()) }.is_ok()
 }
 
+/// Has the system back tables with memory, one huge page after another, on a thread of its own that ends with that. So
+/// the first to come upon a page does not wait until it is found and cleared, which on a virtual machine may take
+/// milliseconds. What the tables hold does not change; of a table that is gone by then nothing is read or written.
+///
+/// # Errors
+/// If the system gives no thread.
+pub fn back_soon(tables: Vec<Range<*const u8>>) -> io::Result<()> {
+    let tables: Vec<Range<usize>> = tables
+        .into_iter()
+        .map(|table| table.start.addr()..table.end.addr())
+        .collect();
+    let work = move || tables.into_iter().for_each(back);
+    std::thread::Builder::new().name("pages".to_owned()).spawn(work)?;
+    Ok(())
+}
+
+fn back(table: Range<usize>) {
+    // Whole pages only: what shares a page with the table is not its business.
+    let first = table.start.next_multiple_of(SMALL_PAGE_BYTES);
+    for start in (first..table.end).step_by(PAGE_BYTES) {
+        let size = (table.end - start).min(PAGE_BYTES) / SMALL_PAGE_BYTES * SMALL_PAGE_BYTES;
+        let pointer = std::ptr::with_exposed_provenance_mut::<c_void>(start);
+        // SAFETY: it faults pages in as a write would, and changes no byte, whoever has the range by now.
+        if unsafe { madvise(pointer, size, Advice::LinuxPopulateWrite) }.is_err() {
+            // The kernel is older than 5.14, there is no memory, or the table is gone: pages come when they are needed.
+            return;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt as _;
+
     use super::*;
 
     #[global_allocator]
@@ -160,6 +199,36 @@ mod tests {
         table.truncate(100);
         table.shrink_to_fit();
         assert!(table.iter().zip(0..).all(|(word, number)| *word == number));
+    }
+
+    /// How many of the table's pages the system has backed.
+    fn backed(table: &[u64]) -> usize {
+        let pagemap = std::fs::File::open("/proc/self/pagemap").unwrap();
+        let pages = table.chunks(SMALL_PAGE_BYTES / 8);
+        pages
+            .filter(|page| {
+                let mut entry = [0; 8];
+                let number = page.as_ptr().addr() / SMALL_PAGE_BYTES;
+                pagemap.read_exact_at(&mut entry, number as u64 * 8).unwrap();
+                u64::from_ne_bytes(entry) >> 63 == 1
+            })
+            .count()
+    }
+
+    #[test]
+    fn what_is_backed_soon_is_backed_and_unchanged() {
+        let mut table = vec![0_u64; 1 << 20];
+        table[70_000] = 7;
+        assert!(backed(&table) < 2_048, "it is not touched yet");
+        let range = table.as_ptr_range();
+        back_soon(vec![range.start.cast()..range.end.cast()]).unwrap();
+        while backed(&table) < 2_048 {
+            std::thread::yield_now();
+        }
+        assert_eq!(table[70_000], 7);
+        assert_eq!(table.iter().sum::<u64>(), 7);
+        // A table that is gone is left alone.
+        back(0..PAGE_BYTES);
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub struct LoadArguments {
     /// Measure this build of the program instead of the one that runs.
     #[arg(long)]
     pub program: Option<PathBuf>,
-    /// Further sections of the node's configuration.
+    /// A file with more of the node's configuration: first keys of `[node]`, then further sections.
     #[arg(long)]
     pub settings: Option<PathBuf>,
     /// Write the figures to this file, as JSON.

@@ -36,7 +36,7 @@ impl OwnNode {
             Some(path) => {
                 let more =
                     std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
-                format!("{SETTINGS}{more}")
+                format!("{more}\n{SETTINGS}")
             }
             None => SETTINGS.to_owned(),
         };

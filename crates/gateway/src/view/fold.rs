@@ -3,12 +3,16 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use types::limits::BATCH_COMMANDS_MAX;
 use types::{AccountId, AppliedBatch, Event, InstrumentId, Order, Position, Sequence, Timestamp};
 
 use super::account::{AccountSlot, PrivateStream, StreamSet};
 use super::levels::{LevelChange, LevelChanges};
 use super::market::{Market, TradeRecord};
-use super::{SequenceGap, View, locked, write};
+use super::{SequenceGap, View, ViewLimits, locked, write};
+
+/// Room for what a batch adds before the oldest is dropped. More than that only costs a copy.
+const EVENTS_OF_A_BATCH: usize = 2 * BATCH_COMMANDS_MAX;
 
 /// What only the writer needs.
 #[derive(Debug)]
@@ -32,13 +36,14 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    pub(super) fn new(position: Position) -> Self {
+    pub(super) fn new(limits: &ViewLimits, position: Position) -> Self {
         Self {
             position,
             markets: Vec::new(),
             accounts: Vec::new(),
-            indexed: VecDeque::new(),
-            updated: VecDeque::new(),
+            // At their full size from the beginning: growing would copy all of it while orders wait for the processor.
+            indexed: VecDeque::with_capacity(limits.indexed_events + EVENTS_OF_A_BATCH),
+            updated: VecDeque::with_capacity(limits.book_updates + EVENTS_OF_A_BATCH),
             changes: LevelChanges::default(),
             touches: Vec::new(),
             closed: Vec::new(),

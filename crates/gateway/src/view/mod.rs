@@ -25,6 +25,7 @@ mod refill;
 mod wake;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use arc_swap::ArcSwap;
@@ -106,7 +107,7 @@ impl View {
             closed: Mutex::new(ClosedOrders::new(limits.closed_orders)),
             epochs: RwLock::new(Epochs::new(position)),
             published: watch::Sender::new(position),
-            folder: Mutex::new(Folder::new(position)),
+            folder: Mutex::new(Folder::new(&limits, position)),
             limits,
         };
         locked(&view.folder).take_facts(&view, facts);
@@ -152,6 +153,11 @@ impl View {
     pub(crate) fn last_of_epoch(&self, epoch: Epoch) -> Option<Position> {
         let end = read(&self.epochs).end_of(epoch)?;
         Some(self.position_of(end))
+    }
+
+    /// Where its largest table is, which fills from its beginning to its end.
+    pub fn largest_table(&self) -> Range<*const u8> {
+        locked(&self.closed).memory()
     }
 
     pub(crate) fn market(&self, id: InstrumentId) -> Option<Arc<Market>> {

@@ -11,7 +11,7 @@ use super::{DiskError, JournalError};
 
 /// Zeros are written in pieces of this many bytes, each made durable before the next, so that filling a segment does not
 /// hold up the syncs of the core for long.
-const ZEROS_BYTES: usize = 1 << 20;
+pub(super) const ZEROS_BYTES: usize = 1 << 20;
 
 /// A file of the journal that is open for writing.
 #[derive(Debug)]
@@ -116,6 +116,13 @@ impl Folder {
 
     pub(super) fn remove(&self, path: &Path) -> Result<(), DiskError> {
         std::fs::remove_file(path).map_err(|error| DiskError::new("remove", path, error))
+    }
+
+    /// Bytes that are free on its disk, for whoever may not use what is kept for root.
+    pub(super) fn available_bytes(&self) -> Result<u64, DiskError> {
+        let figures = rustix::fs::statvfs(&self.path);
+        let figures = figures.map_err(|error| DiskError::new("look at the disk of", &self.path, error.into()))?;
+        Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
     }
 
     /// Makes what was created, renamed and removed in the folder durable.

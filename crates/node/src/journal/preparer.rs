@@ -2,6 +2,9 @@
 //!
 //! A file is zero-filled, or one of a retired segment used again: writing into blocks that are there already is what makes
 //! `fdatasync` cheap. What a recycled file held names its old segment in each record, so it is never taken for new.
+//!
+//! A disk that is slow for some seconds must not stop the core at the end of a segment. So once a journal has filled one,
+//! further files are made ahead and kept like those of retired segments, at a fraction of the disk's time.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,13 +14,21 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use wire::journal::SEGMENT_HEADER_BYTES;
 
-use super::files::{DiskFile, Folder};
+use super::files::{DiskFile, Folder, ZEROS_BYTES};
 use super::{DiskError, JournalError, Room};
 
-/// Files of retired segments that are kept to be used again.
+/// Files that are kept to be used: of retired segments, or made ahead.
 const SPARES_MAX: usize = 2;
+/// For each time that a piece of a file made ahead takes, the disk has so many times as long for others.
+const RESTS: u32 = 4;
+/// How often it is tried again to make a file ahead.
+const AHEAD_AGAIN: Duration = Duration::from_secs(5);
+/// A file is made ahead only if so many more would find room on the disk.
+const ROOM_SEGMENTS: u64 = 16;
 /// How often a full disk is tried again.
 const RETRY: Duration = Duration::from_millis(250);
+/// A wait for the next segment that is worth a line in the log, in milliseconds.
+const WORTH_SAYING_MS: u128 = 10;
 /// Retired segments that may wait for the thread.
 const REQUESTS_MAX: usize = 4_096;
 
@@ -81,6 +92,10 @@ impl Preparer {
             segment_bytes,
             spares,
             slot: Arc::clone(&slot),
+            filling: None,
+            asked: 0,
+            number: 0,
+            rest: Duration::ZERO,
         };
         let thread = std::thread::Builder::new()
             .name("journal-next".into())
@@ -115,11 +130,19 @@ impl Preparer {
 
     /// Waits while the file is being made, but not beyond `until`.
     pub(super) fn wait(&self, until: Instant) {
-        let timeout = until.saturating_duration_since(Instant::now());
+        let started = Instant::now();
+        let timeout = until.saturating_duration_since(started);
         let next = lock(&self.slot.next);
         let coming = |next: &mut Next| matches!(next, Next::Coming);
         // Whoever waits looks again.
         drop(self.slot.changed.wait_timeout_while(next, timeout, coming));
+        let waited_ms = started.elapsed().as_millis();
+        if waited_ms >= WORTH_SAYING_MS {
+            tracing::warn!(
+                waited_ms,
+                "the journal's next segment was not ready, and commands waited for it: the disk writes too slowly"
+            );
+        }
     }
 
     /// The file that was asked for. Waits for it, on a full disk until there is room; `give_up` ends that.
@@ -164,6 +187,21 @@ struct Worker {
     segment_bytes: u64,
     spares: Vec<PathBuf>,
     slot: Arc<Slot>,
+    /// A file that is being filled.
+    filling: Option<Filling>,
+    /// How many segments were asked for.
+    asked: u64,
+    /// The last of them.
+    number: u64,
+    /// How long to rest before the next piece of a file is made ahead.
+    rest: Duration,
+}
+
+/// A file of which a part is filled with zeros.
+struct Filling {
+    path: PathBuf,
+    file: DiskFile,
+    bytes: u64,
 }
 
 impl Worker {
@@ -171,20 +209,77 @@ impl Worker {
         let mut wanted = None;
         loop {
             let request = match wanted {
-                None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(_) => requests.recv_timeout(RETRY),
+                None if self.makes_ahead() => requests.recv_timeout(self.rest),
+                None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match request {
-                Ok(Request::Prepare(number)) => wanted = Some(number),
+                Ok(Request::Prepare(number)) => {
+                    wanted = Some(number);
+                    self.asked += 1;
+                    self.number = number;
+                }
                 Ok(Request::Recycle(number)) => self.recycle(number),
+                Err(RecvTimeoutError::Timeout) if wanted.is_none() => self.make_ahead(),
                 Err(RecvTimeoutError::Timeout) => {}
-                Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return self.give_up(),
             }
             if let Some(number) = wanted
                 && self.try_prepare(number)
             {
                 wanted = None;
             }
+        }
+    }
+
+    /// True once a segment was filled, while there are too few files: a journal that hardly grows needs no more than one.
+    fn makes_ahead(&self) -> bool {
+        self.asked > 1 && self.spares.len() < SPARES_MAX
+    }
+
+    /// Goes on with a file that nobody asked for yet. Whatever fails, nobody waits for it.
+    fn make_ahead(&mut self) {
+        let started = Instant::now();
+        self.rest = match self.fill_a_piece() {
+            Ok(true) => started.elapsed() * RESTS,
+            Ok(false) => AHEAD_AGAIN,
+            Err(error) => {
+                tracing::warn!(%error, "a file for the journal could not be made ahead");
+                self.give_up();
+                AHEAD_AGAIN
+            }
+        };
+    }
+
+    /// False if there is no room.
+    fn fill_a_piece(&mut self) -> Result<bool, DiskError> {
+        if self.folder.available_bytes()? < ROOM_SEGMENTS * self.segment_bytes {
+            self.give_up();
+            return Ok(false);
+        }
+        let number = (self.number + 1..).find(|number| !self.spares.contains(&self.folder.spare(*number)));
+        let number = number.expect("there are few spares");
+        let filling = match &mut self.filling {
+            Some(filling) => filling,
+            none => none.insert(begin(&self.folder, number)?),
+        };
+        let until = self.segment_bytes.min(filling.bytes + ZEROS_BYTES as u64);
+        filling.file.zero(filling.bytes, until)?;
+        filling.bytes = until;
+        if until == self.segment_bytes {
+            filling.file.sync_all()?;
+            let spare = self.folder.spare(number);
+            self.folder.rename(&filling.path, &spare)?;
+            self.filling = None;
+            self.spares.push(spare);
+        }
+        Ok(true)
+    }
+
+    /// What was written of a file must not take the room that somebody else may need.
+    fn give_up(&mut self) {
+        if let Some(filling) = self.filling.take() {
+            let _ = self.folder.remove(&filling.path);
         }
     }
 
@@ -213,14 +308,17 @@ impl Worker {
                 return Ok(file);
             }
         }
-        let unfinished = path.with_extension("tmp");
-        let file = self.folder.create(&unfinished)?;
-        if let Err(error) = file.zero(0, self.segment_bytes).and_then(|()| file.sync_all()) {
-            // What was written of it must not take the room that somebody else may need.
-            let _ = self.folder.remove(&unfinished);
+        let filling = match self.filling.take() {
+            Some(filling) => filling,
+            None => begin(&self.folder, number)?,
+        };
+        let filled = filling.file.zero(filling.bytes, self.segment_bytes);
+        if let Err(error) = filled.and_then(|()| filling.file.sync_all()) {
+            self.filling = Some(filling);
+            self.give_up();
             return Err(error);
         }
-        self.folder.rename(&unfinished, &path)?;
+        self.folder.rename(&filling.path, &path)?;
         self.folder.open(&path)
     }
 
@@ -240,7 +338,11 @@ impl Worker {
     fn recycle(&mut self, number: u64) {
         let (path, spare) = (self.folder.segment(number), self.folder.spare(number));
         let done = if self.spares.len() < SPARES_MAX {
-            self.folder.rename(&path, &spare).map(|()| self.spares.push(spare))
+            let kept = self.folder.rename(&path, &spare).map(|()| self.spares.push(spare));
+            if self.spares.len() == SPARES_MAX {
+                self.give_up();
+            }
+            kept
         } else {
             self.folder.remove(&path).and_then(|()| self.folder.sync())
         };
@@ -248,4 +350,11 @@ impl Worker {
             tracing::warn!(segment = number, %error, "a retired segment could not be let go");
         }
     }
+}
+
+/// The empty file of a segment that is not finished.
+fn begin(folder: &Folder, number: u64) -> Result<Filling, DiskError> {
+    let path = folder.segment(number).with_extension("tmp");
+    let file = folder.create(&path)?;
+    Ok(Filling { path, file, bytes: 0 })
 }
