@@ -40,9 +40,15 @@ pub struct AllArguments {
     pub program: Option<PathBuf>,
 }
 
+/// How many sessions share the load: a few busy machines, and many.
+const WEBSOCKET_SESSIONS: [usize; 2] = [16, 64];
+/// Connections over REST: each carries one request at a time, so that with few of them requests wait for each other in the
+/// client.
+const REST_CONNECTIONS: usize = 256;
 /// Orders in a message of the series of batches.
 const BATCH: usize = 20;
-/// The rates of the short form.
+/// The rates and sessions of the short form.
+const SHORT_SESSIONS: usize = 8;
 const SHORT_RATES: [f64; 2] = [500.0, 1_000.0];
 const SHORT_SECONDS: f64 = 1.0;
 /// Where the series begin: below what each of them can hold.
@@ -80,12 +86,20 @@ fn measure(arguments: &AllArguments) -> Result<Results> {
         }
     };
     let peer_maximum = peer.as_ref().and_then(|peer| Some(peer.maximum()?.offered_per_second));
-    series.push(part("WebSocket", || {
-        arguments.series(&arguments.load(Protocol::WebSocket))
-    })?);
+    for sessions in WEBSOCKET_SESSIONS {
+        series.push(part(&format!("WebSocket, {sessions} sessions"), || {
+            arguments.series(&LoadArguments {
+                sessions: arguments.sessions(sessions),
+                ..arguments.load(Protocol::WebSocket)
+            })
+        })?);
+    }
     series.push(part("WebSocket, batches", || arguments.series(&arguments.batches()))?);
     series.push(part("REST, HMAC", || {
-        let load = arguments.load(Protocol::Rest);
+        let load = LoadArguments {
+            sessions: arguments.sessions(REST_CONNECTIONS),
+            ..arguments.load(Protocol::Rest)
+        };
         let mut series = arguments.series(&load)?;
         if let Some(rate) = peer_maximum {
             add_step(
@@ -104,7 +118,9 @@ fn measure(arguments: &AllArguments) -> Result<Results> {
             ..arguments.load(Protocol::Rest)
         })
     })?);
-    let sustainable = series[0].knee().map(|step| step.offered_per_second);
+    // What many sessions hold, since a burst comes from many.
+    let sustainable = series[WEBSOCKET_SESSIONS.len() - 1].knee();
+    let sustainable = sustainable.map(|step| step.offered_per_second);
     let bursts = match sustainable {
         Some(rate) => vec![part("a burst", || arguments.burst(rate))?],
         None => Vec::new(),
@@ -179,13 +195,17 @@ impl AllArguments {
             return load;
         }
         LoadArguments {
-            sessions: 8,
+            sessions: SHORT_SESSIONS,
             instruments: 2,
             seconds: SHORT_SECONDS,
             warm_up: SHORT_SECONDS / 4.0,
             rates: SHORT_RATES.to_vec(),
             ..load
         }
+    }
+
+    fn sessions(&self, sessions: usize) -> usize {
+        if self.short { SHORT_SESSIONS } else { sessions }
     }
 
     fn batches(&self) -> LoadArguments {

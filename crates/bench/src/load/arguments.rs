@@ -178,10 +178,12 @@ impl LoadArguments {
             AuthenticationName::Ed25519 => (Authentication::Ed25519, "Ed25519"),
         };
         let name = match (self.protocol, self.batch) {
-            (Protocol::WebSocket, None) => "WebSocket".to_owned(),
-            (Protocol::WebSocket, Some(items)) => format!("WebSocket, batches of {items}"),
-            (Protocol::Rest, None) => format!("REST, {signed}"),
-            (Protocol::Rest, Some(items)) => format!("REST, {signed}, batches of {items}"),
+            (Protocol::WebSocket, None) => format!("WebSocket, {} sessions", self.sessions),
+            (Protocol::WebSocket, Some(items)) => format!("WebSocket, batches of {items}, {} sessions", self.sessions),
+            (Protocol::Rest, None) => format!("REST, {signed}, {} connections", self.sessions),
+            (Protocol::Rest, Some(items)) => {
+                format!("REST, {signed}, batches of {items}, {} connections", self.sessions)
+            }
         };
         SeriesDescription {
             name,

@@ -54,7 +54,7 @@ const GROWTH: f64 = 1.6;
 /// How many faults are shown.
 const FAULTS_SHOWN: usize = 20;
 /// How often a rate is tried that isn't held.
-const TRIES: u32 = 2;
+const TRIES: u32 = 3;
 /// How often the knee is looked for between the last rate that was held and the first that wasn't.
 const SEARCHES: u32 = 2;
 
@@ -163,7 +163,7 @@ fn climb(arguments: &LoadArguments, campaign: &mut Campaign<'_>, target: results
             steps.push(campaign.step(*rate)?);
         }
     } else {
-        // A neighbour of the machine may spoil a step: a rate counts as held if it is in one of two tries. Both are kept.
+        // A neighbour of the machine may spoil a step: a rate counts as held if it is in one of a few tries. All are kept.
         let mut step = |rate: f64| -> Result<bool> {
             for _ in 0..TRIES {
                 let step = campaign.step(rate)?;

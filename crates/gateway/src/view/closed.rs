@@ -272,7 +272,10 @@ mod tests {
                     if is_newest {
                         assert_eq!(found, kept.then_some(Sequence(number as u64)), "{capacity}: {sequence}");
                     }
-                    assert_eq!(closed.find(AccountId(9), &OrderTarget::ClientOrderId(order.client_order_id)), None);
+                    assert_eq!(
+                        closed.find(AccountId(9), &OrderTarget::ClientOrderId(order.client_order_id)),
+                        None
+                    );
                 }
             }
         }
