@@ -125,8 +125,8 @@ pub fn sha256(body: &[u8]) -> [u8; 32] {
     digest.as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
-/// Keys that are ready to verify with: an HMAC secret is opened once, not with each request. Secrets stay in memory for
-/// as long as the key that they belong to is the one in use.
+/// Keys that are ready to verify with: an HMAC secret is opened once, not with each request. It verifies for the very key
+/// that it was opened for, and stays in memory until another one takes its place or there are too many.
 #[derive(Default)]
 pub struct Verifiers {
     secrets: RwLock<HashMap<KeyId, Opened>>,

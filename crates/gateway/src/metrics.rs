@@ -29,6 +29,22 @@ pub(crate) struct GatewayMetrics {
     pub slow_consumers: Counter,
 }
 
+/// Something that is counted for as long as it is there, even if its task panics.
+pub(crate) struct Counted(Gauge);
+
+impl Counted {
+    pub fn new(gauge: &Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
 impl GatewayMetrics {
     pub fn new() -> Self {
         let requests = ["1xx", "2xx", "3xx", "4xx", "5xx"];

@@ -22,6 +22,7 @@ use wire::errors::Refusal;
 
 use crate::failure::Failure;
 use crate::gateway::{Gateway, Shared};
+use crate::metrics::Counted;
 use crate::stages::Stage;
 use crate::stamps::{Connection, ReadStamps, ReceivedAt, StampedStream};
 use crate::tls::Tls;
@@ -108,11 +109,10 @@ impl Gateway {
         let all = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let (connections, sessions) = (all(connections_max), all(shared.config.connections_max));
         let ended = async {
-            // An upgraded connection has given its permit back; its session has one of its own.
-            let _ = tokio::join!(
-                permits.acquire_many(connections),
-                shared.sessions.acquire_many(sessions)
-            );
+            // An upgraded connection has given its permit back; its session has one of its own, of all listeners together.
+            // None is kept, or listeners would wait for each other.
+            drop(permits.acquire_many(connections).await);
+            drop(shared.sessions.acquire_many(sessions).await);
         };
         let drained = tokio::time::timeout(shared.config.drain_timeout, ended);
         if drained.await.is_err() {
@@ -176,7 +176,7 @@ impl Connecting {
             mut stop,
             permit,
         } = self;
-        shared.metrics.connections.increment(1.0);
+        let counted = Counted::new(&shared.metrics.connections);
         let stamps = Arc::new(ReadStamps::default());
         let connection = Connection {
             peer: peer.ip(),
@@ -209,7 +209,7 @@ impl Connecting {
         if let Err(error) = result {
             tracing::debug!(%peer, %error, "a connection ended early");
         }
-        shared.metrics.connections.decrement(1.0);
+        drop(counted);
         drop(permit);
     }
 }

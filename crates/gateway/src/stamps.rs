@@ -105,9 +105,39 @@ pub(crate) struct StampedStream<S> {
     inner: S,
     stamps: Arc<ReadStamps>,
     core: Arc<dyn CoreHandle>,
-    write_timeout: Duration,
-    /// Runs while a write waits for room.
-    stalled: Option<Pin<Box<Sleep>>>,
+    /// For writes that wait for room.
+    writing: Patience,
+    /// For what was written and waits below, in the buffer of TLS. Plain TCP has none.
+    flushing: Patience,
+}
+
+/// How long something may wait.
+struct Patience {
+    timeout: Duration,
+    /// Runs while it waits.
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    fn new(timeout: Duration) -> Self {
+        Self { timeout, waiting: None }
+    }
+
+    /// Passes a result on, or an error once there has been none for too long.
+    fn watch<T>(&mut self, context: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.waiting = None;
+            return result;
+        }
+        let timeout = self.timeout;
+        let waiting = self
+            .waiting
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        match waiting.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
 }
 
 impl<S> StampedStream<S> {
@@ -116,26 +146,19 @@ impl<S> StampedStream<S> {
             inner,
             stamps,
             core,
-            write_timeout,
-            stalled: None,
+            writing: Patience::new(write_timeout),
+            flushing: Patience::new(write_timeout),
         }
     }
 
     /// Passes a write's result on, or an error once writes have waited for too long.
     fn watch_write<T>(&mut self, context: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if result.is_ready() {
-            self.stalled = None;
+            // There was room, so something has left.
+            self.flushing.waiting = None;
             self.stamps.written(&*self.core);
-            return result;
         }
-        let write_timeout = self.write_timeout;
-        let stalled = self
-            .stalled
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(write_timeout)));
-        match stalled.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
-        }
+        self.writing.watch(context, result)
     }
 }
 
@@ -161,11 +184,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for StampedStream<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
+        let result = Pin::new(&mut self.inner).poll_flush(context);
+        self.flushing.watch(context, result)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
+        let result = Pin::new(&mut self.inner).poll_shutdown(context);
+        self.flushing.watch(context, result)
     }
 
     fn poll_write_vectored(

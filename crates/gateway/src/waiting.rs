@@ -5,8 +5,8 @@
 //!                            └── Mailbox of a session ──> all its answers at once, one wake-up for a batch of the core
 //! ```
 //!
-//! A mailbox never holds more than its session has requests under way. Once it has held as many, nothing here
-//! allocates.
+//! A mailbox never holds more than its session has handed over to the core, whose queue is bounded. Once it has held as
+//! many, nothing here allocates.
 
 use std::fmt;
 use std::mem;

@@ -158,7 +158,9 @@ impl Node {
         let events = writer.log();
         let view = view_of(&recovered, &events)?;
         let tables = vec![recovered.machine().largest_table(), view.largest_table()];
-        pages::back_soon(tables).map_err(|error| StartError::Thread("pages", error))?;
+        if let Err(error) = pages::back_soon(tables) {
+            tracing::warn!(%error, "the first orders will wait until the pages of large tables are found");
+        }
 
         let (publish, queue) = publisher::queue();
         let core_settings = core_settings(config);
@@ -322,7 +324,7 @@ impl Node {
             view: Arc::clone(&view),
             publisher: Arc::clone(&self.publisher.status),
             snapshots: Arc::clone(&self.maker.status),
-            // The open segment and the next one are made at full length.
+            // The open segment and the next one are made at full length. Spares are not counted.
             journal_bytes: Box::new(move || journal.closed_bytes_behind(Sequence(0)) + 2 * segment_bytes),
             disk: Arc::clone(&self.disk.status),
         });

@@ -1,5 +1,6 @@
 //! The files of the node's certificate, which whoever renews it may replace at any time.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -37,11 +38,20 @@ pub struct TlsFiles {
     certificate: PathBuf,
     private_key: PathBuf,
     tls: Tls,
-    /// When the files were last changed, as far as that was taken over.
-    changed: Changed,
+    /// What the files were when they were last taken over, and when they last could not be.
+    taken: Version,
+    refused: Option<Version>,
 }
 
-type Changed = [Option<SystemTime>; 2];
+/// What tells two versions of the files from each other.
+type Version = [Option<FileVersion>; 2];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileVersion {
+    changed: SystemTime,
+    bytes: u64,
+    inode: u64,
+}
 
 impl TlsFiles {
     /// Loads what is configured, if anything is.
@@ -49,7 +59,7 @@ impl TlsFiles {
         let (Some(certificate), Some(private_key)) = (config.certificate.clone(), config.private_key.clone()) else {
             return Ok(None);
         };
-        let changed = [changed(&certificate), changed(&private_key)];
+        let taken = [version(&certificate), version(&private_key)];
         let content = |error| TlsFilesError::Content {
             path: certificate.clone(),
             error,
@@ -59,7 +69,8 @@ impl TlsFiles {
             certificate,
             private_key,
             tls,
-            changed,
+            taken,
+            refused: None,
         }))
     }
 
@@ -69,37 +80,60 @@ impl TlsFiles {
     }
 
     /// Takes over what the files become, until it is dropped. What can't be used leaves the old certificate in force, and
-    /// is looked at again when it changes; the two files may be replaced one after the other.
+    /// is tried again, since the two files may be replaced one after the other and be half written when they are read.
     pub async fn follow(mut self) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            match self.take_over() {
-                Ok(true) => tracing::info!(path = %self.certificate.display(), "the certificate was replaced"),
-                Ok(false) => {}
-                Err(error) => tracing::error!("failed to {error}; the old one stays in force"),
+            // Their disk may stall, and the threads that serve must not.
+            let looked = tokio::task::spawn_blocking(move || {
+                self.look();
+                self
+            });
+            match looked.await {
+                Ok(files) => self = files,
+                Err(_stopping) => return,
             }
         }
     }
 
-    /// True if the files have changed and were taken over.
-    fn take_over(&mut self) -> Result<bool, TlsFilesError> {
-        let changed = [changed(&self.certificate), changed(&self.private_key)];
-        if changed == self.changed {
-            return Ok(false);
+    fn look(&mut self) {
+        let version = [version(&self.certificate), version(&self.private_key)];
+        if version == self.taken {
+            return;
         }
-        self.changed = changed;
+        match self.take_over() {
+            Ok(()) => {
+                self.taken = version;
+                self.refused = None;
+                tracing::info!(path = %self.certificate.display(), "the certificate was replaced");
+            }
+            // Once for each version of them.
+            Err(error) if self.refused != Some(version) => {
+                self.refused = Some(version);
+                tracing::error!("failed to {error}; the old one stays in force");
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn take_over(&self) -> Result<(), TlsFilesError> {
         let (chain, key) = (read(&self.certificate)?, read(&self.private_key)?);
         let replaced = self.tls.replace(&chain, &key);
         replaced.map_err(|error| TlsFilesError::Content {
             path: self.certificate.clone(),
             error,
-        })?;
-        Ok(true)
+        })
     }
 }
 
-fn changed(path: &PathBuf) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+/// None if there is no file.
+fn version(path: &PathBuf) -> Option<FileVersion> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some(FileVersion {
+        changed: metadata.modified().ok()?,
+        bytes: metadata.len(),
+        inode: metadata.ino(),
+    })
 }
 
 fn read(path: &PathBuf) -> Result<Vec<u8>, TlsFilesError> {

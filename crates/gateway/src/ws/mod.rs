@@ -31,6 +31,7 @@ use wire::errors::Refusal;
 
 use crate::failure::Failure;
 use crate::gateway::Shared;
+use crate::metrics::Counted;
 use crate::stamps::Connection;
 use session::Session;
 
@@ -79,10 +80,9 @@ pub(crate) async fn upgrade(
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
         .on_upgrade(move |socket| async move {
-            let metrics = Arc::clone(&shared);
-            metrics.metrics.sessions.increment(1.0);
+            let counted = Counted::new(&shared.metrics.sessions);
             Session::new(shared, connection).run(socket).await;
-            metrics.metrics.sessions.decrement(1.0);
+            drop(counted);
             drop(permit);
         })
 }

@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use futures_util::Sink as _;
 use types::Timestamp;
 
+use super::REQUESTS_IN_FLIGHT_MAX;
 use super::session::Gone;
 
 /// Room for texts that is asked for at once.
@@ -81,9 +82,12 @@ impl Output {
         self.push(Utf8Bytes::try_from(made).expect("JSON is text"));
     }
 
-    /// Remembers that the answer to a command was added.
+    /// Remembers that the answer to a command was added. Behind a client that never takes all of its output at once, later
+    /// ones are not measured.
     pub fn add_built(&mut self, built: Built) {
-        self.built.push(built);
+        if self.built.len() < REQUESTS_IN_FLIGHT_MAX {
+            self.built.push(built);
+        }
     }
 
     /// The answers that were added behind the first so many, and how many there are.

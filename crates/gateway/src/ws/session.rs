@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use futures_util::stream::FuturesUnordered;
-use futures_util::{Stream as _, StreamExt as _};
+use futures_util::{SinkExt as _, Stream as _, StreamExt as _};
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior};
 use types::Timestamp;
@@ -90,8 +90,10 @@ pub(super) enum Done {
 /// Why a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// The client left, or the connection broke.
+    /// The connection broke, or the client says nothing any more.
     Gone,
+    /// The client said goodbye.
+    Left,
     /// The node stops.
     Stopping,
     /// For a reason that the client is told, with a close code.
@@ -196,10 +198,13 @@ impl Session {
         while self.ending.is_none() {
             self.take_letters();
             self.take_done(context);
-            let may_read = self.may_read();
             let waiting = self.poll_input(context, socket, &mut messages_left);
-            // What was executed while it was handed over is answered together with the rest.
+            // False: input stopped at a limit, and nobody will tell when there is more of it.
+            let may_read = self.may_read();
+            // What was executed while it was handed over is answered together with the rest; and what was put under way
+            // wakes nobody before it is looked at for the first time.
             self.take_letters();
+            self.take_done(context);
             if self.poll_output(context, socket).is_err() {
                 self.ending = Some(Ending::Gone);
             }
@@ -279,7 +284,7 @@ impl Session {
                 }
                 Message::Binary(_) => self.refuse(Refusal::MessageInvalid, close_code::UNSUPPORTED),
                 Message::Ping(_) | Message::Pong(_) => {} // the socket answers a ping by itself
-                Message::Close(_) => self.ending = Some(Ending::Gone),
+                Message::Close(_) => self.ending = Some(Ending::Left),
             }
             if self.ending.is_some() {
                 return None;
@@ -426,12 +431,17 @@ impl Session {
 
     /// Says goodbye. Requests under way still get their replies when the node stops.
     async fn end(mut self, socket: &mut WebSocket) {
+        let drain_timeout = self.shared.config.drain_timeout;
         let (problem, code) = match self.ending.take().expect("the loop has ended") {
             Ending::Gone => return,
+            Ending::Left => {
+                // The reply to it lies ready and leaves with the flush (RFC 6455, section 5.5.1).
+                let _ = tokio::time::timeout(drain_timeout, socket.flush()).await;
+                return;
+            }
             Ending::Stopping => (Failure::new(Refusal::NodeStopping).into_problem(), close_code::AWAY),
             Ending::Refused(refusal, code) => (Problem::new(refusal.into()), code),
         };
-        let drain_timeout = self.shared.config.drain_timeout;
         let goodbye = async {
             std::future::poll_fn(|context| self.poll_answered(context)).await;
             let reason = Utf8Bytes::from(problem.code.clone());

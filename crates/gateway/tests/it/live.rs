@@ -63,7 +63,8 @@ impl CoreHandle for LiveCore {
         };
         let mut bells = Bells::default();
         waiter.tell(Ok(applied), &mut bells);
-        bells.ring();
+        // As the node does for a command that is run by the thread that brings it.
+        bells.forget();
         Ok(())
     }
 
@@ -209,6 +210,18 @@ impl Client {
     /// Sends a text as it is.
     pub async fn send_text(&mut self, text: impl Into<String>) {
         self.socket.send(Message::text(text.into())).await.unwrap();
+    }
+
+    /// Says goodbye and waits for the other end to do so. False if it just hangs up.
+    pub async fn close(&mut self) -> bool {
+        self.socket.close(None).await.unwrap();
+        loop {
+            match tokio::time::timeout(PATIENCE, self.socket.next()).await.unwrap() {
+                Some(Ok(Message::Close(_))) => return true,
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return false,
+            }
+        }
     }
 
     /// Sends a request and returns its id, without waiting.

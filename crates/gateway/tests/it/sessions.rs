@@ -1,7 +1,7 @@
 //! WebSocket sessions, over a real socket.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use gateway::rate_limits::BucketConfig;
@@ -45,6 +45,22 @@ async fn a_session_logs_in_once_by_its_own_nonce() {
     );
     assert_eq!(client.log_in(2).await["problem"]["code"], "login_repeated");
     assert_eq!(client.place("a", "buy", "100.00", "1").await["status"], 201);
+}
+
+#[tokio::test]
+async fn a_repeat_is_answered_at_once_and_a_goodbye_too() {
+    let live = Live::start(23).await;
+    let mut client = live.trader(2).await;
+    let first = client.place("a", "buy", "100.00", "1").await;
+    let started = Instant::now();
+    for _ in 0..10 {
+        let again = client.place("a", "buy", "100.00", "1").await;
+        assert_eq!(again["order"]["repeat"], true, "{again}");
+        assert_eq!(again["order"]["position"], first["order"]["position"]);
+    }
+    // A session looks around every half second, and each of them would have waited for that.
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(client.close().await);
 }
 
 #[tokio::test]

@@ -91,6 +91,9 @@ where
                 let first;
                 (first, sitting) = self.wait(&seat, sitting);
                 if let Some(end) = state(&mut sitting).ended.take() {
+                    if let Some(message) = first {
+                        self.refuse(state(&mut sitting), message, end.not_accepting());
+                    }
                     return Err(end);
                 }
                 self.gather(first, &mut commands);

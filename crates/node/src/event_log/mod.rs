@@ -6,11 +6,12 @@
 //!                            └── segment files ────────────────┘
 //! ```
 //!
-//! It is derived: made again from snapshot and journal where it is missing, short or damaged, and synced only before the
-//! journal lets go of what it is made from. One thread writes; any number reads while it does. It never holds anything that was not applied, and so nothing that
-//! was not durable in the journal.
+//! It is derived: made again from snapshot and journal where it is missing, short or damaged. Only when the journal lets go
+//! of what it is made from is its sync waited for. One thread writes; any number reads while it does. It never holds
+//! anything that was not applied, and so nothing that was not durable in the journal.
 
 mod segment;
+mod writeback;
 mod writer;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use types::{AppliedBatch, Sequence};
 use wire::event_log::{SegmentInfo, decode_record_header, encode_record};
 
 use super::segment::{self, ReadError, Segment};
+use super::writeback::Writeback;
 use super::{EventLog, EventLogConfig, EventLogWriteError, State};
 
 /// How much is gathered before it goes to the file.
@@ -35,6 +36,7 @@ pub struct Writer {
     active: Option<Segment>,
     /// For how long events are kept at least.
     keep_ns: u64,
+    writeback: Writeback,
     /// True after a write failed: the disk part ends where it ended then, until a repair.
     broken: bool,
 }
@@ -44,6 +46,7 @@ impl Writer {
     pub fn open(config: EventLogConfig) -> Result<Self, EventLogWriteError> {
         let scanned = std::fs::create_dir_all(&config.folder).and_then(|()| scan(&config));
         let segments = scanned.map_err(|error| failed(&config, error))?;
+        let writeback = Writeback::start().map_err(|error| failed(&config, error))?;
         let first = segments.first().map_or(Sequence(1), |segment| segment.first);
         let end = segments.last().map_or(first, |segment| segment.end);
         let state = State {
@@ -62,6 +65,7 @@ impl Writer {
             buffer: Vec::new(),
             buffered: Vec::new(),
             active: None,
+            writeback,
             broken: false,
         })
     }
@@ -245,7 +249,7 @@ impl Writer {
         self.retire(false)
     }
 
-    /// Brings everything appended into its file, without syncing it.
+    /// Brings everything appended into its file, without waiting for the disk.
     pub fn flush(&mut self) -> Result<(), EventLogWriteError> {
         let Some(active) = &mut self.active else {
             return Ok(());
@@ -256,6 +260,7 @@ impl Writer {
         if let Err(error) = active.file.write_all_at(&self.buffer, active.bytes) {
             return Err(self.fail(error));
         }
+        self.writeback.wrote(&active.file, self.buffer.len());
         let mut rest = &self.buffer[..];
         for sequenced_at in self.buffered.drain(..) {
             let info = decode_record_header(rest).expect("it was just encoded");

@@ -58,8 +58,15 @@ impl Folder {
         self.path.join(segment_file_name(number))
     }
 
-    pub(super) fn spare(&self, number: u64) -> PathBuf {
+    fn spare(&self, number: u64) -> PathBuf {
         self.path.join(format!("{number:012}.spare"))
+    }
+
+    /// A name for one more spare, of this number or a later one.
+    pub(super) fn new_spare(&self, number: u64, spares: &[PathBuf]) -> PathBuf {
+        let names = (number..).map(|number| self.spare(number));
+        let free = names.into_iter().find(|name| !spares.contains(name));
+        free.expect("spares are few")
     }
 
     pub(super) fn mark(&self) -> PathBuf {

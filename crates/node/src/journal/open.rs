@@ -245,15 +245,11 @@ fn start(
     let mut spares = spares;
     if let Some(after) = recovered.prepared_after {
         // Before the one in front of it, so that there is never a gap.
-        folder.rename(&folder.segment(after), &folder.spare(after))?;
-        spares.push(folder.spare(after));
+        keep(&folder, after, &mut spares)?;
     }
     if recovered.prepared.is_some_and(|prepared| prepared.segment == next) {
         // Used like a retired one, so that a wrong size is noticed.
-        folder.rename(&folder.segment(next), &folder.spare(next))?;
-    }
-    if let Some(prepared) = recovered.prepared {
-        spares.push(folder.spare(prepared.segment));
+        keep(&folder, next, &mut spares)?;
     }
     let preparer = Preparer::start(folder, settings.segment_bytes, spares).map_err(threads)?;
     preparer.prepare(next);
@@ -269,6 +265,14 @@ fn start(
         buffer: Vec::new(),
         figures: SyncFigures::default(),
     })
+}
+
+/// Keeps a segment's file for a coming one.
+fn keep(folder: &Folder, number: u64, spares: &mut Vec<std::path::PathBuf>) -> Result<(), DiskError> {
+    let spare = folder.new_spare(number, spares);
+    folder.rename(&folder.segment(number), &spare)?;
+    spares.push(spare);
+    Ok(())
 }
 
 /// The damage, if that is what it is.

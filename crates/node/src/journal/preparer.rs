@@ -19,8 +19,10 @@ use super::{DiskError, JournalError, Room};
 
 /// Files that are kept to be used: of retired segments, or made ahead.
 const SPARES_MAX: usize = 2;
-/// For each time that a piece of a file made ahead takes, the disk has so many times as long for others.
+/// For each time that a piece of a file made ahead takes, the disk has so many times as long for others...
 const RESTS: u32 = 4;
+/// ... and at least so long.
+const REST_MIN: Duration = Duration::from_millis(50);
 /// How often it is tried again to make a file ahead.
 const AHEAD_AGAIN: Duration = Duration::from_secs(5);
 /// A file is made ahead only if so many more would find room on the disk.
@@ -29,6 +31,8 @@ const ROOM_SEGMENTS: u64 = 16;
 const RETRY: Duration = Duration::from_millis(250);
 /// A wait for the next segment that is worth a line in the log, in milliseconds.
 const WORTH_SAYING_MS: u128 = 10;
+/// The segment that is made ready when a new journal begins its first one.
+const FIRST_PREPARED: u64 = 2;
 /// Retired segments that may wait for the thread.
 const REQUESTS_MAX: usize = 4_096;
 
@@ -234,14 +238,14 @@ impl Worker {
 
     /// True once a segment was filled, while there are too few files: a journal that hardly grows needs no more than one.
     fn makes_ahead(&self) -> bool {
-        self.asked > 1 && self.spares.len() < SPARES_MAX
+        self.asked > 1 && self.number > FIRST_PREPARED && self.spares.len() < SPARES_MAX
     }
 
     /// Goes on with a file that nobody asked for yet. Whatever fails, nobody waits for it.
     fn make_ahead(&mut self) {
         let started = Instant::now();
         self.rest = match self.fill_a_piece() {
-            Ok(true) => started.elapsed() * RESTS,
+            Ok(true) => REST_MIN.max(started.elapsed() * RESTS),
             Ok(false) => AHEAD_AGAIN,
             Err(error) => {
                 tracing::warn!(%error, "a file for the journal could not be made ahead");
@@ -257,18 +261,16 @@ impl Worker {
             self.give_up();
             return Ok(false);
         }
-        let number = (self.number + 1..).find(|number| !self.spares.contains(&self.folder.spare(*number)));
-        let number = number.expect("there are few spares");
         let filling = match &mut self.filling {
             Some(filling) => filling,
-            none => none.insert(begin(&self.folder, number)?),
+            none => none.insert(begin(&self.folder, self.number + 1)?),
         };
         let until = self.segment_bytes.min(filling.bytes + ZEROS_BYTES as u64);
         filling.file.zero(filling.bytes, until)?;
         filling.bytes = until;
         if until == self.segment_bytes {
             filling.file.sync_all()?;
-            let spare = self.folder.spare(number);
+            let spare = self.folder.new_spare(self.number + 1, &self.spares);
             self.folder.rename(&filling.path, &spare)?;
             self.filling = None;
             self.spares.push(spare);
@@ -304,8 +306,10 @@ impl Worker {
     fn make(&mut self, number: u64) -> Result<DiskFile, DiskError> {
         let path = self.folder.segment(number);
         while let Some(spare) = self.spares.pop() {
-            if let Some(file) = self.reuse(&spare, &path)? {
-                return Ok(file);
+            match self.reuse(&spare, &path) {
+                Ok(Some(file)) => return Ok(file),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "a file that was kept for the journal can't be used"),
             }
         }
         let filling = match self.filling.take() {
@@ -336,7 +340,8 @@ impl Worker {
     }
 
     fn recycle(&mut self, number: u64) {
-        let (path, spare) = (self.folder.segment(number), self.folder.spare(number));
+        let path = self.folder.segment(number);
+        let spare = self.folder.new_spare(number, &self.spares);
         let done = if self.spares.len() < SPARES_MAX {
             let kept = self.folder.rename(&path, &spare).map(|()| self.spares.push(spare));
             if self.spares.len() == SPARES_MAX {

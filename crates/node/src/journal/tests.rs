@@ -285,6 +285,33 @@ fn retired_segments_are_used_again_and_what_they_held_is_not_taken_for_new() {
 }
 
 #[test]
+fn files_are_made_ahead_once_a_segment_was_filled_and_none_is_left_unfinished() {
+    let bench = Bench::new();
+    let files = |extension: &str| {
+        let folder = std::fs::read_dir(&bench.settings.folder).unwrap();
+        let paths = folder.map(|entry| entry.unwrap().path());
+        paths
+            .filter(|path| path.extension().is_some_and(|found| found == extension))
+            .count()
+    };
+    let (mut journal, ..) = bench.open();
+    fill(&mut journal, 70);
+    assert!(bench.segment(2).exists(), "a segment was filled");
+    while files("spare") < 2 {
+        std::thread::yield_now();
+    }
+    // They are used, and others made in their place; the last one may be under way when the journal is closed.
+    fill(&mut journal, 140);
+    while files("spare") < 1 {
+        std::thread::yield_now();
+    }
+    journal.close().unwrap();
+    assert_eq!(files("tmp"), 0);
+    let (_, recovered, _) = bench.open();
+    assert_eq!(recovered.end.index, LogIndex(210));
+}
+
+#[test]
 fn a_flipped_bit_in_what_was_acknowledged_is_refused_with_the_records_name() {
     let bench = filled(6);
     let (segment, offset, bytes) = bench.records()[&3];
