@@ -36,9 +36,9 @@ impl Records {
     /// For so many messages of so many requests each.
     pub fn new(messages: usize, items: usize) -> Self {
         Self {
-            sent: vec![0; messages],
-            answered: vec![0; messages],
-            verdicts: vec![Verdict::default(); messages * items],
+            sent: backed(messages),
+            answered: backed(messages),
+            verdicts: backed(messages * items),
             codes: BTreeMap::new(),
             faults: Vec::new(),
             faults_count: 0,
@@ -78,4 +78,11 @@ impl Records {
         self.answers += 1;
         true
     }
+}
+
+/// So many defaults in memory that was written to: the system must not look for pages while messages are due.
+fn backed<T: Clone + Default>(count: usize) -> Vec<T> {
+    let mut table = Vec::with_capacity(count);
+    table.resize(count, T::default());
+    table
 }
