@@ -45,6 +45,8 @@ const WEBSOCKET_SESSIONS: [usize; 2] = [16, 64];
 /// Connections over REST: each carries one request at a time, so that with few of them requests wait for each other in the
 /// client.
 const REST_CONNECTIONS: usize = 256;
+/// The rate that is aimed at over REST, beside those that the search comes upon: as often as the search tries one.
+const REST_RATES: [f64; 3] = [25_000.0; 3];
 /// Orders in a message of the series of batches.
 const BATCH: usize = 20;
 /// The rates and sessions of the short form.
@@ -101,14 +103,9 @@ fn measure(arguments: &AllArguments) -> Result<Results> {
             ..arguments.load(Protocol::Rest)
         };
         let mut series = arguments.series(&load)?;
-        if let Some(rate) = peer_maximum {
-            add_step(
-                &mut series,
-                arguments.series(&LoadArguments {
-                    rates: vec![rate],
-                    ..load
-                })?,
-            );
+        if !arguments.short {
+            let rates = peer_maximum.into_iter().chain(REST_RATES).collect();
+            add_step(&mut series, arguments.series(&LoadArguments { rates, ..load })?);
         }
         Ok(series)
     })?);

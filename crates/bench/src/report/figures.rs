@@ -39,7 +39,7 @@ pub fn of(results: &Results) -> Vec<Figure> {
         .iter()
         .partition(|series| series.description.target == Target::Meridian);
     if !own.is_empty() {
-        let title = "Latency by offered load: p99 solid, p50 dotted";
+        let title = "Latency by offered load, the best try at each rate: p99 solid, p50 dotted";
         figures.push(figure(
             Section::Load,
             "latency-by-load",
@@ -138,8 +138,7 @@ fn latency_by_load(title: &str, series: &[Series]) -> Sheet {
             colour,
             stroke,
             points: series
-                .steps
-                .iter()
+                .best_of_each_rate()
                 .map(|step| (step.offered_per_second, of(step) as f64))
                 .collect(),
             has_dots: true,

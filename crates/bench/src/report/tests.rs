@@ -336,6 +336,29 @@ fn a_step_at_which_something_was_refused_is_no_knee() {
 }
 
 #[test]
+fn of_several_tries_at_a_rate_the_best_is_shown() {
+    let mut one = series(
+        description("x", Target::Meridian, Protocol::Rest, Authentication::Hmac),
+        1_000.0,
+        500_000,
+    );
+    let rates: Vec<f64> = one.best_of_each_rate().map(|step| step.offered_per_second).collect();
+    let quick = one.steps[0].latency.p99_ns;
+    let mut slow = one.steps[0].clone();
+    slow.latency.p99_ns = quick + 1;
+    let mut refusing = one.steps[0].clone();
+    refusing.latency.p99_ns = quick - 1;
+    refusing.refused = 1;
+    one.steps.extend([slow, refusing]);
+    let shown: Vec<&Step> = one.best_of_each_rate().collect();
+    assert_eq!(
+        shown.iter().map(|step| step.offered_per_second).collect::<Vec<_>>(),
+        rates
+    );
+    assert_eq!(shown[0].latency.p99_ns, quick);
+}
+
+#[test]
 fn notes_belong_to_a_section_that_there_is() {
     assert!(Notes::parse("## Nothing like that\n\ntext").is_err());
     assert!(Notes::parse("## Aims\n\ntext\n\n### deeper\n\nmore").is_ok());

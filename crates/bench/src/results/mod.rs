@@ -75,7 +75,7 @@ impl Results {
     /// # Errors
     /// What the disk says.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let mut text = serde_json::to_string_pretty(self)?;
+        let mut text = serde_json::to_string(self)?;
         text.push('\n');
         std::fs::write(path, text).with_context(|| format!("failed to write {}", path.display()))
     }

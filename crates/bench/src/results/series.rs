@@ -167,6 +167,20 @@ impl Series {
         sustained.max_by(|a, b| a.offered_per_second.total_cmp(&b.offered_per_second))
     }
 
+    /// By rising rate, of several tries at a rate the one with the lowest p99 of those in which the fewest requests were turned
+    /// away.
+    pub fn best_of_each_rate(&self) -> impl Iterator<Item = &Step> {
+        let mut steps: Vec<&Step> = self.steps.iter().collect();
+        let failed = |step: &Step| step.refused + step.limited + step.unanswered;
+        steps.sort_by(|a, b| {
+            let rates = a.offered_per_second.total_cmp(&b.offered_per_second);
+            let failures = || failed(a).cmp(&failed(b));
+            rates.then_with(failures).then(a.latency.p99_ns.cmp(&b.latency.p99_ns))
+        });
+        steps.dedup_by(|later, first| later.offered_per_second == first.offered_per_second);
+        steps.into_iter()
+    }
+
     /// The step of the highest rate that was kept up with at all, whatever its latency.
     pub fn maximum(&self) -> Option<&Step> {
         let kept_up = self.steps.iter().filter(|step| step.is_kept_up());
