@@ -7,6 +7,7 @@
 //! further files are made ahead and kept like those of retired segments, at a fraction of the disk's time.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -33,6 +34,8 @@ const RETRY: Duration = Duration::from_millis(250);
 const WORTH_SAYING_MS: u128 = 10;
 /// The segment that is made ready when a new journal begins its first one.
 const FIRST_PREPARED: u64 = 2;
+/// As many segments are asked for while a new journal begins.
+const ASKED_AT_START: u64 = 2;
 /// Retired segments that may wait for the thread.
 const REQUESTS_MAX: usize = 4_096;
 
@@ -57,6 +60,8 @@ enum Request {
 struct Slot {
     next: Mutex<Next>,
     changed: Condvar,
+    /// How many segments were asked for.
+    asked: AtomicU64,
 }
 
 /// The thread, as the writer sees it.
@@ -90,6 +95,7 @@ impl Preparer {
         let slot = Arc::new(Slot {
             next: Mutex::new(Next::Coming),
             changed: Condvar::new(),
+            asked: AtomicU64::new(0),
         });
         let worker = Worker {
             folder,
@@ -97,7 +103,6 @@ impl Preparer {
             spares,
             slot: Arc::clone(&slot),
             filling: None,
-            asked: 0,
             number: 0,
             rest: Duration::ZERO,
         };
@@ -118,6 +123,7 @@ impl Preparer {
     /// Asks for the file of this segment.
     pub(super) fn prepare(&self, number: u64) {
         *lock(&self.slot.next) = Next::Coming;
+        self.slot.asked.fetch_add(1, Ordering::Relaxed);
         let sent = self.requests.send(Request::Prepare(number));
         assert!(sent.is_ok(), "the thread lives as long as its handle");
     }
@@ -141,7 +147,8 @@ impl Preparer {
         // Whoever waits looks again.
         drop(self.slot.changed.wait_timeout_while(next, timeout, coming));
         let waited_ms = started.elapsed().as_millis();
-        if waited_ms >= WORTH_SAYING_MS {
+        // At the start there is nothing yet, and nobody who waits.
+        if waited_ms >= WORTH_SAYING_MS && self.slot.asked.load(Ordering::Relaxed) > ASKED_AT_START {
             tracing::warn!(
                 waited_ms,
                 "the journal's next segment was not ready, and commands waited for it: the disk writes too slowly"
@@ -193,9 +200,7 @@ struct Worker {
     slot: Arc<Slot>,
     /// A file that is being filled.
     filling: Option<Filling>,
-    /// How many segments were asked for.
-    asked: u64,
-    /// The last of them.
+    /// The last segment that was asked for.
     number: u64,
     /// How long to rest before the next piece of a file is made ahead.
     rest: Duration,
@@ -220,7 +225,6 @@ impl Worker {
             match request {
                 Ok(Request::Prepare(number)) => {
                     wanted = Some(number);
-                    self.asked += 1;
                     self.number = number;
                 }
                 Ok(Request::Recycle(number)) => self.recycle(number),
@@ -238,7 +242,8 @@ impl Worker {
 
     /// True once a segment was filled, while there are too few files: a journal that hardly grows needs no more than one.
     fn makes_ahead(&self) -> bool {
-        self.asked > 1 && self.number > FIRST_PREPARED && self.spares.len() < SPARES_MAX
+        let has_rolled = self.slot.asked.load(Ordering::Relaxed) > 1 && self.number > FIRST_PREPARED;
+        has_rolled && self.spares.len() < SPARES_MAX
     }
 
     /// Goes on with a file that nobody asked for yet. Whatever fails, nobody waits for it.
