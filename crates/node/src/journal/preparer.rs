@@ -7,7 +7,7 @@
 //! further files are made ahead and kept like those of retired segments, at a fraction of the disk's time.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -32,10 +32,6 @@ const ROOM_SEGMENTS: u64 = 16;
 const RETRY: Duration = Duration::from_millis(250);
 /// A wait for the next segment that is worth a line in the log, in milliseconds.
 const WORTH_SAYING_MS: u128 = 10;
-/// The segment that is made ready when a new journal begins its first one.
-const FIRST_PREPARED: u64 = 2;
-/// As many segments are asked for while a new journal begins.
-const ASKED_AT_START: u64 = 2;
 /// Retired segments that may wait for the thread.
 const REQUESTS_MAX: usize = 4_096;
 
@@ -60,8 +56,8 @@ enum Request {
 struct Slot {
     next: Mutex<Next>,
     changed: Condvar,
-    /// How many segments were asked for.
-    asked: AtomicU64,
+    /// True once a segment was filled since the start: then orders wait for the next one, and more are to be expected.
+    has_filled: AtomicBool,
 }
 
 /// The thread, as the writer sees it.
@@ -95,7 +91,7 @@ impl Preparer {
         let slot = Arc::new(Slot {
             next: Mutex::new(Next::Coming),
             changed: Condvar::new(),
-            asked: AtomicU64::new(0),
+            has_filled: AtomicBool::new(false),
         });
         let worker = Worker {
             folder,
@@ -123,9 +119,13 @@ impl Preparer {
     /// Asks for the file of this segment.
     pub(super) fn prepare(&self, number: u64) {
         *lock(&self.slot.next) = Next::Coming;
-        self.slot.asked.fetch_add(1, Ordering::Relaxed);
         let sent = self.requests.send(Request::Prepare(number));
         assert!(sent.is_ok(), "the thread lives as long as its handle");
+    }
+
+    /// A segment was filled.
+    pub(super) fn filled(&self) {
+        self.slot.has_filled.store(true, Ordering::Relaxed);
     }
 
     /// Whether the file is there, and why not.
@@ -148,7 +148,7 @@ impl Preparer {
         drop(self.slot.changed.wait_timeout_while(next, timeout, coming));
         let waited_ms = started.elapsed().as_millis();
         // At the start there is nothing yet, and nobody who waits.
-        if waited_ms >= WORTH_SAYING_MS && self.slot.asked.load(Ordering::Relaxed) > ASKED_AT_START {
+        if waited_ms >= WORTH_SAYING_MS && self.slot.has_filled.load(Ordering::Relaxed) {
             tracing::warn!(
                 waited_ms,
                 "the journal's next segment was not ready, and commands waited for it: the disk writes too slowly"
@@ -242,8 +242,7 @@ impl Worker {
 
     /// True once a segment was filled, while there are too few files: a journal that hardly grows needs no more than one.
     fn makes_ahead(&self) -> bool {
-        let has_rolled = self.slot.asked.load(Ordering::Relaxed) > 1 && self.number > FIRST_PREPARED;
-        has_rolled && self.spares.len() < SPARES_MAX
+        self.slot.has_filled.load(Ordering::Relaxed) && self.spares.len() < SPARES_MAX
     }
 
     /// Goes on with a file that nobody asked for yet. Whatever fails, nobody waits for it.

@@ -255,6 +255,9 @@ impl Journal {
         file.write_at(&encode_segment_header(&header), 0)?;
         let bytes = file.bytes()?;
         self.dirty = true;
+        if self.current.is_some() {
+            self.preparer.filled();
+        }
         self.current = Some(Current {
             number,
             file,
