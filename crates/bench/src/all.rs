@@ -17,7 +17,7 @@ use crate::growth::{self, GrowthArguments};
 use crate::load::{self, AuthenticationName, BurstArguments, LoadArguments, epoch_ms};
 use crate::peer::{self, PeerArguments};
 use crate::protocol::Protocol;
-use crate::report;
+use crate::report::{self, aims::REST_HMAC_RATE_MIN};
 use crate::results::{self, Burst, Growth, Machine, RESULTS_VERSION, Results, Series};
 
 /// Measures everything and writes performance.md.
@@ -46,7 +46,7 @@ const WEBSOCKET_SESSIONS: [usize; 2] = [16, 64];
 /// client.
 const REST_CONNECTIONS: usize = 256;
 /// The rate that is aimed at over REST, beside those that the search comes upon: as often as the search tries one.
-const REST_RATES: [f64; 3] = [25_000.0; 3];
+const REST_RATES: [f64; load::TRIES] = [REST_HMAC_RATE_MIN; load::TRIES];
 /// Orders in a message of the series of batches.
 const BATCH: usize = 20;
 /// The rates and sessions of the short form.

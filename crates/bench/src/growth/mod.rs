@@ -236,16 +236,28 @@ impl GrowthArguments {
         drop(idle);
         let mut curve = self.curve("sessions");
         for made in all_made {
-            let mut target = subject.target(work);
-            target.market.names.run = new_run();
             let load = self.load(made.count as usize);
-            let mut campaign = Campaign::new(&load, &target);
-            add(&mut curve, self.latency(&mut campaign, made)?);
-            finish(campaign)?;
-            subject.cancel_everything()?;
+            self.latency_anew(&subject, work, &load, made, &mut curve)?;
         }
         subject.stop()?;
         Ok(curve)
+    }
+
+    /// Measures with a load that begins anew, under other names, and leaves the books empty.
+    fn latency_anew(
+        &self,
+        subject: &Subject,
+        work: &Path,
+        load: &LoadArguments,
+        made: Made,
+        curve: &mut GrowthCurve,
+    ) -> Result<()> {
+        let mut target = subject.target(work);
+        target.market.names.run = new_run();
+        let mut campaign = Campaign::new(load, &target);
+        add(curve, self.latency(&mut campaign, made)?);
+        finish(campaign)?;
+        subject.cancel_everything()
     }
 
     fn instruments(&self, program: &Path, work: &Path) -> Result<GrowthCurve> {
@@ -254,13 +266,7 @@ impl GrowthArguments {
         let mut curve = self.curve("instruments");
         for count in self.scaled(&INSTRUMENTS) {
             let made = subject.grow_instruments(count)?;
-            // The load trades all of them, so it begins anew, under other names.
-            let mut target = subject.target(work);
-            target.market.names.run = new_run();
-            let mut campaign = Campaign::new(&load, &target);
-            add(&mut curve, self.latency(&mut campaign, made)?);
-            finish(campaign)?;
-            subject.cancel_everything()?;
+            self.latency_anew(&subject, work, &load, made, &mut curve)?;
         }
         subject.stop()?;
         Ok(curve)

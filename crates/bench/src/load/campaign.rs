@@ -88,7 +88,7 @@ impl<'a> Campaign<'a> {
         let duration = u64::try_from((plan.warm_up + plan.seconds).as_nanos())?;
         let times = schedule::times(plan.schedule, messages_per_second, duration, &mut self.random);
         let mut run = self.run(&plan, &times)?;
-        run.step.floors = Some(self.floors(&run)?);
+        run.step.floors = Some(self.floors(&run)?.without_curves());
         println!("{}", table::line(&run));
         self.note(&run);
         Ok(run.step)

@@ -54,7 +54,7 @@ const GROWTH: f64 = 1.6;
 /// How many faults are shown.
 const FAULTS_SHOWN: usize = 20;
 /// How often a rate is tried that isn't held.
-const TRIES: u32 = 3;
+pub const TRIES: usize = 3;
 /// How often the knee is looked for between the last rate that was held and the first that wasn't.
 const SEARCHES: u32 = 2;
 

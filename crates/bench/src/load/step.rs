@@ -135,7 +135,7 @@ fn figures(plan: &Plan, requests: &Requests, records: &Records, generator: &Gene
         }
     }
     step.latency = Percentiles::of(&latency);
-    step.latency_from_send = Percentiles::of(&from_send);
+    step.latency_from_send = Percentiles::of(&from_send).without_curve();
     let used = usage.1.processor.saturating_sub(usage.0.processor);
     let answers = records.answers.max(1) * requests.items as u64;
     step.node_cpu_us_per_request = used.as_secs_f64() * 1e6 / answers as f64;

@@ -8,7 +8,7 @@
 //!
 //! No figure is typed by hand, and the same results give the same bytes.
 
-mod aims;
+pub mod aims;
 mod document;
 mod figures;
 mod format;

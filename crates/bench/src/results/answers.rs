@@ -21,6 +21,18 @@ pub struct Floors {
     pub record_bytes: u64,
 }
 
+impl Floors {
+    /// The same without curves.
+    pub fn without_curves(self) -> Self {
+        Self {
+            round_trip: self.round_trip.without_curve(),
+            sync: self.sync.without_curve(),
+            both: self.both.without_curve(),
+            ..self
+        }
+    }
+}
+
 /// One order in flight over several ways, each turn one sample of each and of the floors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answers {

@@ -32,7 +32,8 @@ pub struct Percentiles {
     pub p9999_ns: u64,
     /// The longest.
     pub max_ns: u64,
-    /// The whole distribution, ascending, denser towards 100 %.
+    /// The whole distribution, ascending, denser towards 100 %; empty where nobody looks at more than the above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub curve: Vec<CurvePoint>,
 }
 
@@ -46,6 +47,14 @@ pub struct CurvePoint {
 }
 
 impl Percentiles {
+    /// The same without the curve, which is most of what it takes to write it down.
+    pub fn without_curve(self) -> Self {
+        Self {
+            curve: Vec::new(),
+            ..self
+        }
+    }
+
     /// Those of a histogram of nanoseconds.
     pub fn of(histogram: &Histogram<u64>) -> Self {
         let at = |quantile: f64| histogram.value_at_quantile(quantile);
