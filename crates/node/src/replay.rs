@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use replica::{Applied, Applier, LogEntry, StopReason};
 use types::{AppliedBatch, Command, Event, Sequence, StateMachine};
 use wire::journal::{Chain, LogIndex, Term};
+use wire::membership::Membership;
 use wire::snapshot::SnapshotInfo;
 
 use crate::snapshots::{SnapshotFileError, SnapshotFolder};
@@ -99,7 +100,9 @@ impl<M: Machine> Replay<M> {
             Some((info, machine)) => (machine, applied_of(&info)),
             None => (M::default(), Applied::default()),
         };
-        Ok(Self(Applier::new(&snapshots.identity, machine, applied, quarantined)))
+        let membership = Membership::lone(snapshots.identity.node);
+        let applier = Applier::new(&snapshots.identity, machine, applied, membership, quarantined);
+        Ok(Self(applier))
     }
 
     /// Where it stands.

@@ -12,6 +12,7 @@ use types::{
 };
 use wire::batch::BatchEncoder;
 use wire::journal::{Identity, LogIndex, NodeId, RecordKind, Term};
+use wire::membership::Membership;
 
 use crate::replay::{JournalSource, ReplayError};
 
@@ -103,6 +104,7 @@ impl MemoryJournal {
                 &identity(),
                 Tally::default(),
                 Applied::default(),
+                Membership::lone(identity().node),
                 BTreeSet::new(),
             )),
             entries: Mutex::default(),
@@ -177,7 +179,8 @@ impl MemoryJournal {
             sum: live.machine().sum ^ 1,
             ..*live.machine()
         };
-        *live = Applier::new(&identity(), machine, applied, BTreeSet::new());
+        let membership = Membership::lone(identity().node);
+        *live = Applier::new(&identity(), machine, applied, membership, BTreeSet::new());
     }
 
     /// Up to where it was let go.

@@ -10,7 +10,9 @@ use types::{
 };
 use wire::batch;
 use wire::journal::{Chain, Identity, LogIndex, RecordKind, Term, crc32c};
+use wire::membership::Membership;
 
+use crate::membership;
 use crate::protocol::StopReason;
 
 /// How many batches' ends are remembered: each that a batch in flight can refer to, with some to spare.
@@ -57,6 +59,7 @@ pub struct Applier<M: StateMachine> {
     group: GroupId,
     incarnation: Incarnation,
     applied: Applied,
+    membership: Membership,
     recent: VecDeque<Recent>,
     quarantined: BTreeSet<Sequence>,
     applying: Option<Sequence>,
@@ -72,8 +75,15 @@ struct Recent {
 }
 
 impl<M: StateMachine> Applier<M> {
-    /// Goes on from `machine`, which stands at `applied`. The commands at `quarantined` become rejects.
-    pub fn new(identity: &Identity, machine: M, applied: Applied, quarantined: BTreeSet<Sequence>) -> Self {
+    /// Goes on from `machine`, which stands at `applied`, where `membership` is who belongs to the group. The commands at
+    /// `quarantined` become rejects.
+    pub fn new(
+        identity: &Identity,
+        machine: M,
+        applied: Applied,
+        membership: Membership,
+        quarantined: BTreeSet<Sequence>,
+    ) -> Self {
         let start = Recent {
             batch: None,
             last_sequence: applied.sequence,
@@ -84,6 +94,7 @@ impl<M: StateMachine> Applier<M> {
             group: identity.group,
             incarnation: identity.incarnation,
             applied,
+            membership,
             recent: VecDeque::from([start]),
             quarantined,
             applying: None,
@@ -115,6 +126,11 @@ impl<M: StateMachine> Applier<M> {
         self.applied
     }
 
+    /// Who belongs to the group.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
     /// The command that is being applied. After a panic it is the one to quarantine.
     pub fn applying(&self) -> Option<Sequence> {
         self.applying
@@ -134,9 +150,14 @@ impl<M: StateMachine> Applier<M> {
                 self.follow_on(entry)?;
                 Ok(None)
             }
-            RecordKind::ConfChange | RecordKind::ConfChangeV2 | RecordKind::HardState => Err(StopReason::Consensus(
-                format!("this program can't apply entry {} ({})", entry.index, entry.kind),
-            )),
+            RecordKind::ConfChange => {
+                let made = membership::decode(&entry.payload)
+                    .and_then(|change| membership::make(&change, &mut self.membership));
+                made.ok_or(StopReason::UnknownChange { index: entry.index })?;
+                self.follow_on(entry)?;
+                Ok(None)
+            }
+            RecordKind::ConfChangeV2 | RecordKind::HardState => Err(StopReason::UnknownChange { index: entry.index }),
         }
     }
 

@@ -16,12 +16,19 @@
 
 mod applier;
 mod log;
+mod membership;
+mod message;
 mod protocol;
+mod reads;
 pub mod recovery;
 mod replica;
 #[cfg(test)]
 mod tests;
 
 pub use applier::{Applied, Applier, LogEntry};
-pub use protocol::{Input, Now, Output, PeerMessage, Record, Refusal, StopReason, Ticket};
+pub use message::PeerMessage;
+pub use protocol::{
+    ChangeRefusal, HandOver, Input, MembershipChange, Now, Output, ReadTicket, Record, Refusal, SnapshotPoint,
+    StopReason, Ticket,
+};
 pub use replica::{HardState, Replica, Settings};

@@ -1,5 +1,6 @@
-//! The part of the log that consensus still needs in memory: what is not yet applied here and on every peer.
+//! The part of the log that is held in memory: what is not yet applied here, and what a peer may still have to be sent.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -7,10 +8,11 @@ use raft::eraftpb::{ConfState, Entry, EntryType, HardState, Snapshot};
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 use types::{Epoch, Sequence};
 use wire::batch;
-use wire::journal::{Chain, LogIndex, RecordKind, Term};
+use wire::journal::{Chain, LogIndex, NodeId, RecordKind, Term};
 
 use crate::applier::{Applied, LogEntry};
-use crate::protocol::Record;
+use crate::membership;
+use crate::protocol::{Record, SnapshotPoint};
 
 /// Where the log stands behind an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,17 +34,24 @@ struct Stored {
 #[derive(Debug)]
 pub(crate) struct Log {
     hard_state: HardState,
-    voters: Vec<u64>,
+    conf_state: ConfState,
     base: Place,
     entries: VecDeque<Stored>,
+    bytes: usize,
+    snapshot: Option<SnapshotPoint>,
+    /// True once consensus asked for a snapshot that there is not.
+    snapshot_wanted: Cell<bool>,
 }
 
 impl Log {
     /// A log whose entries up to `applied` were trimmed.
-    pub(crate) fn new(applied: Applied, hard_state: HardState, voters: Vec<u64>) -> Self {
+    pub(crate) fn new(applied: Applied, hard_state: HardState, conf_state: ConfState) -> Self {
         Self {
             hard_state,
-            voters,
+            conf_state,
+            bytes: 0,
+            snapshot: None,
+            snapshot_wanted: Cell::new(false),
             base: Place {
                 index: applied.index.0,
                 term: applied.term.0,
@@ -58,8 +67,43 @@ impl Log {
         self.hard_state = hard_state;
     }
 
+    pub(crate) fn set_conf_state(&mut self, conf_state: ConfState) {
+        self.conf_state = conf_state;
+    }
+
     pub(crate) fn entries_count(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Bytes of the entries' payloads.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The index before the first entry.
+    pub(crate) fn base_index(&self) -> u64 {
+        self.base.index
+    }
+
+    /// The last entry's index.
+    pub(crate) fn end_index(&self) -> u64 {
+        self.last().index
+    }
+
+    /// True once after consensus asked for a snapshot that there was not.
+    pub(crate) fn take_snapshot_wanted(&self) -> bool {
+        self.snapshot_wanted.take()
+    }
+
+    /// The snapshot that peers are given, as long as the entries behind it are here too.
+    pub(crate) fn snapshot_point(&self) -> Option<&SnapshotPoint> {
+        self.snapshot
+            .as_ref()
+            .filter(|point| point.applied.index.0 >= self.base.index)
+    }
+
+    pub(crate) fn set_snapshot(&mut self, point: Option<SnapshotPoint>) {
+        self.snapshot = point;
     }
 
     fn last(&self) -> &Place {
@@ -82,7 +126,11 @@ impl Log {
 
     /// Drops the entries behind this one.
     pub(crate) fn truncate(&mut self, after: u64) {
-        while self.last().index > after && self.entries.pop_back().is_some() {}
+        while self.last().index > after
+            && let Some(stored) = self.entries.pop_back()
+        {
+            self.bytes -= stored.entry.data.len();
+        }
     }
 
     /// Takes the next entry and answers with its record. None if its payload is no batch or it does not follow.
@@ -115,6 +163,7 @@ impl Log {
             chain: place.chain,
             payload: entry.data.clone(),
         };
+        self.bytes += entry.data.len();
         self.entries.push_back(Stored { entry, place });
         Some(record)
     }
@@ -146,6 +195,16 @@ impl Log {
         })
     }
 
+    /// Forgets the oldest entries up to this one, as long as there are more than these, or more bytes of them.
+    pub(crate) fn trim_to(&mut self, through: u64, bytes_kept: usize, entries_kept: usize) {
+        while self.bytes > bytes_kept || self.entries.len() > entries_kept {
+            match self.entries.front() {
+                Some(first) if first.place.index <= through => self.trim(first.place.index),
+                _ => break,
+            }
+        }
+    }
+
     /// Forgets the entries up to this one.
     pub(crate) fn trim(&mut self, through: u64) {
         while let Some(first) = self.entries.front() {
@@ -153,6 +212,7 @@ impl Log {
                 break;
             }
             self.base = first.place;
+            self.bytes -= first.entry.data.len();
             self.entries.pop_front();
         }
     }
@@ -169,11 +229,7 @@ fn kind_of(entry: &Entry) -> RecordKind {
 
 impl Storage for Log {
     fn initial_state(&self) -> raft::Result<RaftState> {
-        let conf_state = ConfState {
-            voters: self.voters.clone(),
-            ..ConfState::default()
-        };
-        Ok(RaftState::new(self.hard_state.clone(), conf_state))
+        Ok(RaftState::new(self.hard_state.clone(), self.conf_state.clone()))
     }
 
     fn entries(
@@ -220,7 +276,22 @@ impl Storage for Log {
         Ok(self.last().index)
     }
 
-    fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        let usable = |point: &&SnapshotPoint| {
+            point.applied.index.0 >= request_index && point.membership.get(NodeId(to)).is_some()
+        };
+        let Some(point) = self.snapshot_point().filter(usable) else {
+            self.snapshot_wanted.set(true);
+            return Err(Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        };
+        let mut snapshot = Snapshot {
+            data: point.encode().into(),
+            ..Snapshot::default()
+        };
+        let metadata = snapshot.mut_metadata();
+        metadata.index = point.applied.index.0;
+        metadata.term = point.applied.term.0;
+        metadata.set_conf_state(membership::conf_state(&point.membership));
+        Ok(snapshot)
     }
 }

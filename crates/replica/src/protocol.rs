@@ -4,10 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raft::eraftpb::Message;
+use serde::{Deserialize, Serialize};
 use types::{AppliedBatch, Epoch, GroupId, Incarnation, Sequence, Timestamp};
 use wire::batch::DecodeError;
 use wire::journal::{Chain, LogIndex, NodeId, RecordKind, Term};
+use wire::membership::Membership;
+
+use crate::applier::Applied;
+use crate::message::PeerMessage;
+use crate::replica::HardState;
 
 /// The node's clock at the moment of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +26,10 @@ pub struct Now {
 /// Names a sync that was asked for. They rise; when one is done, so are all before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
+
+/// Names a read that waits for its place. The node gives them out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReadTicket(pub u64);
 
 /// Something happened. `C` is the state machine's command; `W` is whoever waits for its answer, handed back unseen.
 #[derive(Debug)]
@@ -37,18 +46,107 @@ pub enum Input<C, W> {
     Message(PeerMessage),
     /// Stand for election at once. What a lone voter does at start.
     Campaign,
-    /// Hand leadership over.
+    /// Hand leadership over: to this voter, or to the one that has most of the log.
     TransferLeadership {
         /// To whom.
-        to: NodeId,
+        to: Option<NodeId>,
     },
+    /// Change who belongs to the group. Answered by [`Output::ChangeTaken`] at once.
+    Change(MembershipChange),
+    /// Find out from where on a read sees all that was acknowledged before now. Answered by [`Output::ReadFrom`] or
+    /// [`Output::ReadFailed`].
+    Read(ReadTicket),
+    /// There is a snapshot that a peer can be given.
+    SnapshotMade(SnapshotPoint),
+    /// The snapshot that a peer was to be sent has arrived there, or has not.
+    SnapshotSent {
+        /// At whom.
+        to: NodeId,
+        /// Whether it did.
+        arrived: bool,
+    },
+    /// Nothing gets through to a peer.
+    Unreachable(NodeId),
+    /// Whether this node's clock is out of its bound against most of its peers: if it is, nothing is sequenced here.
+    ClockUnsure(bool),
     /// Sequence nothing more; what is in flight comes to its end.
     Drain,
 }
 
+/// A change of who belongs to the group. One at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MembershipChange {
+    /// A new member, or a new address of one that is there. A voter begins as a learner, and is promoted by the leader
+    /// once it has caught up.
+    Add {
+        /// Its id, never used before.
+        node: NodeId,
+        /// Where its peers reach it.
+        address: String,
+        /// True if it is to take clients alone.
+        gateway: bool,
+    },
+    /// A learner that has caught up becomes a voter.
+    Promote(NodeId),
+    /// A member goes. Its id is not used again.
+    Remove(NodeId),
+}
+
+/// Why the membership was not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeRefusal {
+    /// This node does not lead the group.
+    NotLeader,
+    /// Another change is under way.
+    UnderWay,
+    /// There is no such member.
+    Unknown,
+    /// The member has another role than the change says.
+    OtherRole,
+    /// The leader can't be removed: hand leadership over first.
+    IsLeader,
+    /// There are `MEMBERS_MAX` members, or the address is too long.
+    TooMuch,
+    /// Too few of the voters that would be left answer at the moment.
+    NoQuorum,
+}
+
+impl fmt::Display for ChangeRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotLeader => "this node does not lead its group; ask the leader",
+            Self::UnderWay => "another change of the membership is under way; wait for it to end",
+            Self::Unknown => "there is no such member",
+            Self::OtherRole => "the member has another role",
+            Self::IsLeader => "the leader can't be removed; hand leadership over first",
+            Self::TooMuch => "the group has as many members as it can, or the address is too long",
+            Self::NoQuorum => "too few of the voters that would be left answer; bring them back first",
+        })
+    }
+}
+
+/// A snapshot, as the log sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotPoint {
+    /// Where it stands.
+    pub applied: Applied,
+    /// Who belonged to the group there.
+    pub membership: Membership,
+}
+
+impl SnapshotPoint {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        postcard::to_allocvec(self).expect("it can always be written")
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        postcard::from_bytes(bytes).ok()
+    }
+}
+
 /// Something to do, in this order.
 #[derive(Debug)]
-pub enum Output<E, W> {
+pub enum Output<C, E, W> {
     /// Append these to the journal.
     Append(Vec<Record>),
     /// Make all that was appended durable, then say [`Input::Persisted`].
@@ -60,17 +158,19 @@ pub enum Output<E, W> {
         /// Who waits: one for each of its commands, in order; empty if nobody here does.
         waiters: Vec<W>,
     },
-    /// These were not sequenced and never will be.
+    /// Everything up to this entry is committed and applied.
+    Committed(Applied),
+    /// These were not sequenced here and never will be.
     Refused {
-        /// Who asked.
-        waiters: Vec<W>,
+        /// Who asked for what.
+        commands: Vec<(C, W)>,
         /// Why.
         why: Refusal,
     },
     /// These were sequenced, and this node can't say what becomes of them.
     Unknown {
-        /// Who waits.
-        waiters: Vec<W>,
+        /// Who asked for what.
+        commands: Vec<(C, W)>,
     },
     /// Send it to its peer.
     Send(PeerMessage),
@@ -81,8 +181,66 @@ pub enum Output<E, W> {
     },
     /// Whether commands are accepted changed.
     Accepting(Result<(), Refusal>),
+    /// Who leads the group changed, as far as this node knows; none: nobody, for now.
+    Leader(Option<NodeId>),
+    /// Who belongs to the group changed.
+    Members(Membership),
+    /// Whether an [`Input::Change`] was taken up. It holds once [`Output::Members`] says so.
+    ChangeTaken(Result<(), ChangeRefusal>),
+    /// A read of the state as it is now, or later, sees all that was acknowledged before it was asked for.
+    ReadFrom {
+        /// Which read.
+        ticket: ReadTicket,
+        /// The last sequence that is applied by now.
+        sequence: Sequence,
+    },
+    /// That can't be found out, for want of a leader.
+    ReadFailed(ReadTicket),
+    /// A peer needs a snapshot of a state at or behind this entry: make one, then say [`Input::SnapshotMade`].
+    SnapshotWanted {
+        /// At or behind it.
+        at_least: LogIndex,
+    },
+    /// The snapshot that was sent with this message takes the place of all that this node had. Install it durably, then
+    /// begin again from it; this replica does nothing further.
+    Install {
+        /// The snapshot.
+        point: SnapshotPoint,
+        /// The term and vote to go on with.
+        hard_state: HardState,
+    },
+    /// What this voter may have lost, it has again: it votes and acknowledges like any other.
+    Repaired,
+    /// Leadership is being handed over.
+    HandingOver {
+        /// To whom.
+        to: NodeId,
+        /// Why.
+        why: HandOver,
+    },
     /// Nothing further can be done. Whatever waits is told that it is unknown.
     Stop(StopReason),
+}
+
+/// Why a leader hands leadership over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandOver {
+    /// It was asked to.
+    Asked,
+    /// Most of the others have on disk what its own disk does not have yet.
+    SlowDisk,
+    /// Its clock is out of its bound.
+    ClockUnsure,
+}
+
+impl fmt::Display for HandOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Asked => "it was asked for",
+            Self::SlowDisk => "its own disk is the slowest",
+            Self::ClockUnsure => "its clock is out of its bound",
+        })
+    }
 }
 
 /// A record of the journal, as far as the log says what is in it.
@@ -106,22 +264,6 @@ pub struct Record {
     pub payload: Bytes,
 }
 
-/// A message between two nodes of a group.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PeerMessage(pub(crate) Message);
-
-impl PeerMessage {
-    /// From whom.
-    pub fn from(&self) -> NodeId {
-        NodeId(self.0.from)
-    }
-
-    /// To whom.
-    pub fn to(&self) -> NodeId {
-        NodeId(self.0.to)
-    }
-}
-
 /// Why commands were not sequenced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -131,6 +273,8 @@ pub enum Refusal {
     Busy,
     /// The command takes more bytes than a batch carries.
     TooLarge,
+    /// The node's clock is out of its bound.
+    ClockUnsure,
     /// The node is on its way down.
     Stopping,
 }
@@ -141,6 +285,7 @@ impl fmt::Display for Refusal {
             Self::NotLeader => "this node does not lead its group",
             Self::Busy => "too many batches wait for the disk",
             Self::TooLarge => "the command is larger than a batch carries",
+            Self::ClockUnsure => "the node's clock is out of its bound",
             Self::Stopping => "the node is stopping",
         })
     }
@@ -155,6 +300,11 @@ pub enum StopReason {
         index: LogIndex,
         /// What is wrong with it.
         error: DecodeError,
+    },
+    /// An entry changes the membership in a way that this program doesn't know.
+    UnknownChange {
+        /// Where.
+        index: LogIndex,
     },
     /// A batch belongs to another group or to another life of this one.
     Foreign {
@@ -223,6 +373,11 @@ impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Undecodable { index, error } => write!(f, "the log's entry {index}: {error}"),
+            Self::UnknownChange { index } => write!(
+                f,
+                "the log's entry {index} changes the membership in a way that this program does not know; it may be older \
+                 than the program that wrote the entry"
+            ),
             Self::Foreign {
                 index,
                 group,

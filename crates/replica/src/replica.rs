@@ -1,21 +1,39 @@
 //! The replica: one synchronous `step` around raft's `RawNode`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use raft::eraftpb::{Entry, Message, MessageType};
-use raft::{Config, RawNode, StateRole};
+use raft::{Config, ProgressState, RawNode, SnapshotStatus, StateRole};
 use types::limits::{BATCH_BYTES_MAX, BATCHES_IN_FLIGHT_MAX};
 use types::{BatchHeader, Epoch, Sequence, StateMachine, Timestamp};
 use wire::batch::{BatchEncoder, EncodeError};
 use wire::journal::{Identity, LogIndex, NodeId, RecordKind, Term};
+use wire::membership::Role;
 
 use crate::applier::{Applier, LogEntry};
 use crate::log::Log;
-use crate::protocol::{Input, Now, Output, PeerMessage, Refusal, StopReason, Ticket};
+use crate::membership;
+use crate::message::{Content, PeerMessage, is_proposal};
+use crate::protocol::{
+    ChangeRefusal, HandOver, Input, MembershipChange, Now, Output, Refusal, SnapshotPoint, StopReason, Ticket,
+};
+use crate::reads::Reads;
 
 /// Ticks between two heartbeats.
 const HEARTBEAT_TICKS: usize = 1;
+/// Bytes of applied entries that a member of a group keeps in memory, for peers that lag a little.
+const LOG_KEPT_BYTES: usize = 64 << 20;
+/// How many applied entries it keeps at most.
+const LOG_KEPT_ENTRIES: usize = 1 << 16;
+/// Bytes of entries that it keeps while a peer is given the snapshot in front of them.
+const LOG_PINNED_BYTES_MAX: usize = 1 << 30;
+/// A learner that lags by at most this many entries is made a voter.
+const PROMOTE_WITHIN: u64 = BATCHES_IN_FLIGHT_MAX as u64;
+/// Ticks for which a leader's own disk may be the slowest of all before leadership goes to another.
+const SLOW_DISK_TICKS: u32 = 15;
+/// Ticks between two requests of a voter that lost something.
+const LOST_AGAIN_TICKS: u32 = 5;
 /// Bytes of entries that one message to a peer carries, or one turn applies.
 const ENTRIES_BYTES_MAX: u64 = 4 * BATCH_BYTES_MAX as u64;
 
@@ -26,8 +44,9 @@ pub struct Settings {
     pub identity: Identity,
     /// The epoch in which it sequences when it leads.
     pub epoch: Epoch,
-    /// The group's voters, this one among them.
-    pub voters: Vec<NodeId>,
+    /// True of a voter that may have lost something that it acknowledged, or a vote: it neither votes nor stands for
+    /// election until it has everything again that its leader had when it asked for it.
+    pub repairing: bool,
     /// Ticks without a leader until this node stands for election. Differs from node to node by more than a vote's
     /// round trip, so that votes don't split and no randomness is needed.
     pub election_ticks: usize,
@@ -58,6 +77,15 @@ struct Unsynced {
     messages: Vec<Message>,
 }
 
+/// A voter on its way back from the loss of something.
+#[derive(Debug, Default)]
+struct Repair {
+    /// The leader that was asked, its term, and how far its log went then.
+    asked: Option<(u64, u64)>,
+    through: Option<LogIndex>,
+    ticks: u32,
+}
+
 /// Sequences commands, agrees on them with its peers, and applies them. See the crate's picture.
 pub struct Replica<M: StateMachine, W> {
     epoch: Epoch,
@@ -74,13 +102,26 @@ pub struct Replica<M: StateMachine, W> {
     unsynced: VecDeque<Unsynced>,
     last_ticket: Ticket,
     written: HardState,
+    leader: u64,
+    /// Up to where the node was told that everything is committed and applied.
+    told: LogIndex,
+    reads: Reads,
+    /// From where on the log is kept for peers that are given a snapshot.
+    pinned: Option<u64>,
+    ticks: u64,
+    /// At which tick each peer was heard of last. Consensus keeps something alike, but clears it each time that it looks.
+    heard: BTreeMap<u64, u64>,
+    slow_disk_ticks: u32,
+    clock_unsure: bool,
+    repair: Option<Repair>,
 }
 
-type Outputs<M, W> = Vec<Output<<M as StateMachine>::Event, W>>;
+type Outputs<M, W> = Vec<Output<<M as StateMachine>::Command, <M as StateMachine>::Event, W>>;
 
 impl<M: StateMachine, W> Replica<M, W> {
     /// A replica that goes on from where `applier` stands, with the entries of the journal behind that. Those may be
-    /// committed or not; with one voter they are, and `suffix` is best applied before and then empty.
+    /// committed or not; with one voter they are, and `suffix` is best applied before and then empty. Who belongs to the
+    /// group is what `applier` says; a node that is not among them follows until a leader tells it that it is.
     pub fn new(
         settings: &Settings,
         applier: Applier<M>,
@@ -95,14 +136,13 @@ impl<M: StateMachine, W> Replica<M, W> {
             )));
         }
         let id = settings.identity.node.0;
-        let voters: Vec<u64> = settings.voters.iter().map(|voter| voter.0).collect();
         let raft_state = raft::eraftpb::HardState {
             term: hard_state.term.0,
             vote: hard_state.vote.0,
             commit: applied.index.0,
             ..Default::default()
         };
-        let mut log = Log::new(applied, raft_state, voters);
+        let mut log = Log::new(applied, raft_state, membership::conf_state(applier.membership()));
         for entry in suffix {
             let index = entry.index;
             let known = (entry.kind, entry.chain);
@@ -143,6 +183,15 @@ impl<M: StateMachine, W> Replica<M, W> {
             unsynced: VecDeque::new(),
             last_ticket: Ticket(0),
             written: hard_state,
+            leader: raft::INVALID_ID,
+            told: applied.index,
+            reads: Reads::default(),
+            pinned: None,
+            ticks: 0,
+            heard: BTreeMap::new(),
+            slow_disk_ticks: 0,
+            clock_unsure: false,
+            repair: settings.repairing.then(Repair::default),
             applier,
         })
     }
@@ -152,11 +201,7 @@ impl<M: StateMachine, W> Replica<M, W> {
     pub fn step(&mut self, now: Now, input: Input<M::Command, W>, outputs: &mut Outputs<M, W>) {
         if self.stopped {
             if let Input::Commands(commands) = input {
-                refuse(
-                    commands.into_iter().map(|(_, waiter)| waiter).collect(),
-                    Refusal::Stopping,
-                    outputs,
-                );
+                refuse(commands, Refusal::Stopping, outputs);
             }
             return;
         }
@@ -176,14 +221,53 @@ impl<M: StateMachine, W> Replica<M, W> {
         if self.stopped || self.draining {
             return Err(Refusal::Stopping);
         }
-        let leads = self.raw.raft.state == StateRole::Leader && self.leading == Some(self.raw.raft.term);
-        if !leads {
+        if !self.leads() || self.raw.raft.lead_transferee.is_some() {
             return Err(Refusal::NotLeader);
+        }
+        if self.clock_unsure {
+            return Err(Refusal::ClockUnsure);
         }
         if self.in_flight.len() >= BATCHES_IN_FLIGHT_MAX {
             return Err(Refusal::Busy);
         }
         Ok(())
+    }
+
+    /// True if it leads the group and has applied its term's first entry.
+    pub fn leads(&self) -> bool {
+        self.raw.raft.state == StateRole::Leader && self.leading == Some(self.raw.raft.term)
+    }
+
+    /// Who leads the group, as far as it knows.
+    pub fn leader(&self) -> Option<NodeId> {
+        (self.raw.raft.leader_id != raft::INVALID_ID).then_some(NodeId(self.raw.raft.leader_id))
+    }
+
+    /// The present term.
+    pub fn term(&self) -> Term {
+        Term(self.raw.raft.term)
+    }
+
+    /// The last entry of its log, committed or not.
+    pub fn last_index(&self) -> LogIndex {
+        LogIndex(self.raw.store().end_index())
+    }
+
+    /// True while it is a voter that may have lost something.
+    pub fn is_repairing(&self) -> bool {
+        self.repair.is_some()
+    }
+
+    /// How far the peers are, as their leader knows: who, the last entry that it has on disk, and whether it was heard of
+    /// lately. Empty of a node that doesn't lead.
+    pub fn peers(&self) -> Vec<(NodeId, LogIndex, bool)> {
+        if self.raw.raft.state != StateRole::Leader {
+            return Vec::new();
+        }
+        let peers = self.raw.raft.prs().iter().filter(|(id, _)| **id != self.raw.raft.id);
+        peers
+            .map(|(id, progress)| (NodeId(*id), LogIndex(progress.matched), self.was_heard(*id)))
+            .collect()
     }
 
     /// By when [`Input::Deadline`] should be said, if there is such a time.
@@ -215,13 +299,44 @@ impl<M: StateMachine, W> Replica<M, W> {
         match input {
             Input::Commands(commands) => self.sequence(now, commands, outputs),
             Input::Persisted(ticket) => self.persisted(ticket, outputs),
-            Input::Tick => {
-                self.raw.tick();
-            }
+            Input::Tick => self.tick(now, outputs),
             Input::Deadline => self.let_time_pass(now, outputs),
-            Input::Message(message) => self.receive(message)?,
-            Input::Campaign => self.raw.campaign().map_err(|error| consensus(error.to_string()))?,
-            Input::TransferLeadership { to } => self.raw.transfer_leader(to.0),
+            Input::Message(message) => self.receive(message, outputs)?,
+            Input::Campaign => {
+                if self.repair.is_none() {
+                    self.raw.campaign().map_err(|error| consensus(error.to_string()))?;
+                }
+            }
+            Input::TransferLeadership { to } => self.hand_over(to, HandOver::Asked, outputs),
+            Input::Change(change) => {
+                let taken = self.change(&change);
+                outputs.push(Output::ChangeTaken(taken));
+            }
+            Input::Read(ticket) => {
+                self.reads.wait(ticket);
+                self.ask_for_reads(now);
+            }
+            Input::SnapshotMade(point) => {
+                if self.pinned.is_some() && point.applied.index.0 >= self.raw.store().base_index() {
+                    self.pinned = Some(point.applied.index.0);
+                    self.raw.mut_store().set_snapshot(Some(point));
+                }
+            }
+            Input::SnapshotSent { to, arrived } => {
+                let status = if arrived {
+                    SnapshotStatus::Finish
+                } else {
+                    SnapshotStatus::Failure
+                };
+                self.raw.report_snapshot(to.0, status);
+            }
+            Input::Unreachable(peer) => self.raw.report_unreachable(peer.0),
+            Input::ClockUnsure(unsure) => {
+                self.clock_unsure = unsure;
+                if unsure {
+                    self.hand_over(None, HandOver::ClockUnsure, outputs);
+                }
+            }
             Input::Drain => {
                 self.draining = true;
                 outputs.push(Output::Accepting(Err(Refusal::Stopping)));
@@ -254,7 +369,7 @@ impl<M: StateMachine, W> Replica<M, W> {
                     waiters.push(waiter);
                 }
                 Err(EncodeError::CommandTooLarge | EncodeError::BatchFull) => {
-                    refuse(vec![waiter], Refusal::TooLarge, outputs);
+                    refuse(vec![(command, waiter)], Refusal::TooLarge, outputs);
                 }
             }
         }
@@ -286,7 +401,7 @@ impl<M: StateMachine, W> Replica<M, W> {
         outputs: &mut Outputs<M, W>,
     ) {
         if let Err(why) = self.accepting() {
-            return refuse(waiters, why, outputs);
+            return refuse(pairs(commands, waiters), why, outputs);
         }
         let applied = self.applier.applied();
         let header = BatchHeader {
@@ -305,7 +420,7 @@ impl<M: StateMachine, W> Replica<M, W> {
         let (header, payload) = encoder.finish(header);
         if self.raw.propose(Vec::new(), payload).is_err() {
             // Leadership is being handed over: nothing was appended, so nothing was sequenced.
-            return refuse(waiters, Refusal::NotLeader, outputs);
+            return refuse(pairs(commands, waiters), Refusal::NotLeader, outputs);
         }
         self.next_sequence = header.last_sequence().next();
         self.last_stamp = header.sequenced_at;
@@ -318,9 +433,201 @@ impl<M: StateMachine, W> Replica<M, W> {
         });
     }
 
+    /// Lets the consensus clock advance, and looks after what is to be done now and then.
+    fn tick(&mut self, now: Now, outputs: &mut Outputs<M, W>) {
+        self.ticks += 1;
+        let leads = self.raw.raft.state == StateRole::Leader;
+        // Who must not lead lets no time pass for its own election.
+        if leads || (self.repair.is_none() && !self.clock_unsure) {
+            self.raw.tick();
+        }
+        self.ask_for_what_was_lost(outputs);
+        self.reads.tick(self.raw.raft.election_timeout(), outputs);
+        self.ask_for_reads(now);
+        if !leads {
+            self.slow_disk_ticks = 0;
+            return;
+        }
+        self.promote();
+        self.watch_own_disk(outputs);
+        self.unpin();
+    }
+
+    /// Makes a learner that has caught up a voter.
+    fn promote(&mut self) {
+        if !self.leads() || self.draining {
+            return;
+        }
+        let last = self.raw.raft.raft_log.last_index();
+        let caught_up = |node: NodeId| {
+            let progress = self.raw.raft.prs().get(node.0);
+            progress.is_some_and(|progress| self.was_heard(node.0) && progress.matched + PROMOTE_WITHIN >= last)
+        };
+        let learners = self.applier.membership().iter();
+        let learners = learners.filter(|(_, member)| member.role == Role::Learner);
+        let ready: Option<NodeId> = learners.map(|(node, _)| node).find(|node| caught_up(*node));
+        if let Some(node) = ready {
+            // Another change may be under way; then the next tick tries again.
+            let _ = self.change(&MembershipChange::Promote(node));
+        }
+    }
+
+    /// Hands leadership over if most of the others have on disk what this node's own disk does not have yet: entries are
+    /// answered no earlier than they are on the leader's disk.
+    fn watch_own_disk(&mut self, outputs: &mut Outputs<M, W>) {
+        let own = self.raw.raft.raft_log.persisted;
+        let voters = self.applier.membership().voters().count();
+        let ahead = self.other_voters().filter(|(_, matched, _)| *matched > own).count();
+        if ahead <= voters / 2 {
+            self.slow_disk_ticks = 0;
+            return;
+        }
+        self.slow_disk_ticks += 1;
+        if self.slow_disk_ticks >= SLOW_DISK_TICKS {
+            self.slow_disk_ticks = 0;
+            self.hand_over(None, HandOver::SlowDisk, outputs);
+        }
+    }
+
+    /// True if a peer was heard of within the last election time-out.
+    fn was_heard(&self, peer: u64) -> bool {
+        let recent = self.raw.raft.election_timeout() as u64;
+        self.heard.get(&peer).is_some_and(|tick| self.ticks - tick <= recent)
+    }
+
+    /// The other voters: who, the last entry that each has, and whether it was heard of lately.
+    fn other_voters(&self) -> impl Iterator<Item = (NodeId, u64, bool)> {
+        let own = NodeId(self.raw.raft.id);
+        let others = self.applier.membership().voters().filter(move |voter| *voter != own);
+        others.filter_map(|voter| {
+            let progress = self.raw.raft.prs().get(voter.0)?;
+            Some((voter, progress.matched, self.was_heard(voter.0)))
+        })
+    }
+
+    /// Hands leadership over to this voter, or to the one that has most of the log.
+    fn hand_over(&mut self, to: Option<NodeId>, why: HandOver, outputs: &mut Outputs<M, W>) {
+        if self.raw.raft.state != StateRole::Leader {
+            return;
+        }
+        let most = || {
+            let active = self.other_voters().filter(|(_, _, active)| *active);
+            active.max_by_key(|(_, matched, _)| *matched).map(|(voter, ..)| voter)
+        };
+        let known = |node: &NodeId| self.other_voters().any(|(voter, ..)| voter == *node);
+        let Some(to) = to.filter(known).or_else(most) else {
+            return;
+        };
+        outputs.push(Output::HandingOver { to, why });
+        self.raw.transfer_leader(to.0);
+    }
+
+    /// Proposes a change of the membership.
+    fn change(&mut self, change: &MembershipChange) -> Result<(), ChangeRefusal> {
+        if self.accepting().is_err_and(|why| why != Refusal::Busy) {
+            return Err(ChangeRefusal::NotLeader);
+        }
+        if self.raw.raft.has_pending_conf() {
+            return Err(ChangeRefusal::UnderWay);
+        }
+        let entry = membership::entry_of(change, self.applier.membership())?;
+        if let MembershipChange::Remove(node) = change {
+            self.may_remove(*node)?;
+        }
+        let proposed = self.raw.propose_conf_change(Vec::new(), entry);
+        proposed.map_err(|_| ChangeRefusal::NotLeader)
+    }
+
+    /// Those that would be left must be able to go on.
+    fn may_remove(&self, node: NodeId) -> Result<(), ChangeRefusal> {
+        if node.0 == self.raw.raft.id {
+            return Err(ChangeRefusal::IsLeader);
+        }
+        let left = self.other_voters().filter(|(voter, ..)| *voter != node);
+        let (count, active) = left.fold((1, 1), |(count, active), (.., heard_of)| {
+            (count + 1, active + usize::from(heard_of))
+        });
+        if active > count / 2 {
+            Ok(())
+        } else {
+            Err(ChangeRefusal::NoQuorum)
+        }
+    }
+
+    fn ask_for_reads(&mut self, now: Now) {
+        if let Some(context) = self.reads.ask(self.raw.raft.id, now.utc) {
+            self.raw.read_index(context);
+        }
+    }
+
+    /// A voter that lost something asks its leader for it, anew of each leader.
+    fn ask_for_what_was_lost(&mut self, outputs: &mut Outputs<M, W>) {
+        let (leader, term) = (self.raw.raft.leader_id, self.raw.raft.term);
+        let Some(repair) = self.repair.as_mut().filter(|_| leader != raft::INVALID_ID) else {
+            return;
+        };
+        if repair.asked != Some((leader, term)) {
+            repair.asked = Some((leader, term));
+            repair.through = None;
+            repair.ticks = 0;
+        }
+        if repair.through.is_none() && repair.ticks.is_multiple_of(LOST_AGAIN_TICKS) {
+            outputs.push(Output::Send(PeerMessage(Content::Lost {
+                from: NodeId(self.raw.raft.id),
+                to: NodeId(leader),
+                last: LogIndex(self.raw.store().end_index()),
+            })));
+        }
+        repair.ticks = repair.ticks.wrapping_add(1);
+    }
+
+    /// A voter lost what is behind `last`: it is sent again, and whoever counted it as there no longer does.
+    fn send_again(&mut self, voter: NodeId, last: LogIndex, outputs: &mut Outputs<M, W>) {
+        if !self.leads() {
+            return;
+        }
+        let through = LogIndex(self.raw.raft.raft_log.last_index());
+        let Some(progress) = self.raw.raft.mut_prs().get_mut(voter.0) else {
+            return;
+        };
+        if progress.state != ProgressState::Snapshot {
+            progress.matched = progress.matched.min(last.0);
+            progress.become_probe();
+        }
+        outputs.push(Output::Send(PeerMessage(Content::Needs {
+            from: NodeId(self.raw.raft.id),
+            to: voter,
+            through,
+        })));
+    }
+
+    /// The voter that lost something has it again.
+    fn end_repair(&mut self, outputs: &mut Outputs<M, W>) {
+        let applied = self.applier.applied().index;
+        let through = self.repair.as_ref().and_then(|repair| repair.through);
+        if through.is_some_and(|through| through <= applied) {
+            self.repair = None;
+            outputs.push(Output::Repaired);
+        }
+    }
+
     /// A peer's message, unless it is one that must not be heard.
-    fn receive(&mut self, message: PeerMessage) -> Result<(), StopReason> {
-        let message = message.0;
+    fn receive(&mut self, message: PeerMessage, outputs: &mut Outputs<M, W>) -> Result<(), StopReason> {
+        self.heard.insert(message.from().0, self.ticks);
+        let mut message = match message.0 {
+            Content::Consensus(message) => message,
+            Content::Lost { from, last, .. } => {
+                self.send_again(from, last, outputs);
+                return Ok(());
+            }
+            Content::Needs { from, through, .. } => {
+                let asked = (from.0, self.raw.raft.term);
+                if let Some(repair) = self.repair.as_mut().filter(|repair| repair.asked == Some(asked)) {
+                    repair.through = Some(through);
+                }
+                return Ok(());
+            }
+        };
         match message.get_msg_type() {
             // Only the leader that stamped a batch proposes it.
             MessageType::MsgPropose => return Ok(()),
@@ -331,10 +638,22 @@ impl<M: StateMachine, W> Replica<M, W> {
                     return Ok(());
                 }
             }
+            // What it voted for, and what it has, is not what it knows.
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote | MessageType::MsgTimeoutNow
+                if self.repair.is_some() =>
+            {
+                return Ok(());
+            }
+            // Who leads counts on what was lost.
+            MessageType::MsgHeartbeat if self.repair.is_some() => {
+                message.commit = message.commit.min(self.raw.store().end_index());
+            }
             MessageType::MsgSnapshot => {
-                return Err(consensus(
-                    "a peer sent a snapshot; this program only takes those of an operator".into(),
-                ));
+                let point = SnapshotPoint::decode(&message.get_snapshot().data);
+                let index = message.get_snapshot().get_metadata().index;
+                if point.is_none_or(|point| point.applied.index.0 != index) {
+                    return Err(consensus("a peer's snapshot does not say where it stands".into()));
+                }
             }
             _ => {}
         }
@@ -368,7 +687,10 @@ impl<M: StateMachine, W> Replica<M, W> {
             }
             send(ready.take_messages(), outputs);
             if !ready.snapshot().is_empty() {
-                return Err(consensus("it wants a snapshot installed".into()));
+                return self.install(&ready, outputs);
+            }
+            for state in ready.take_read_states() {
+                self.reads.answered(&state.request_ctx, state.index);
             }
             let messages = ready.take_persisted_messages();
             let committed = ready.take_committed_entries();
@@ -392,19 +714,65 @@ impl<M: StateMachine, W> Replica<M, W> {
             for entry in &committed {
                 self.apply(now, entry, outputs)?;
             }
+            let applied = self.applier.applied();
+            if applied.index > self.told {
+                self.told = applied.index;
+                outputs.push(Output::Committed(applied));
+            }
+            self.reads.applied(&applied, outputs);
+            // Those that came while others were asked for.
+            self.ask_for_reads(now);
+        }
+        self.end_repair(outputs);
+        if self.raw.store().take_snapshot_wanted() {
+            self.want_snapshot(outputs);
         }
         self.trim();
         Ok(())
+    }
+
+    /// A leader's snapshot takes the place of everything here: whoever runs this replica begins again from it.
+    fn install(&mut self, ready: &raft::Ready, outputs: &mut Outputs<M, W>) -> Result<(), StopReason> {
+        let point = SnapshotPoint::decode(&ready.snapshot().data).expect("it was looked at when it came");
+        let hard_state = ready.hs().map_or(self.written, hard_state_of);
+        self.stopped = true;
+        self.forget_in_flight(outputs);
+        outputs.push(Output::Accepting(Err(Refusal::Stopping)));
+        outputs.push(Output::Install { point, hard_state });
+        Ok(())
+    }
+
+    /// A peer needs what is no longer here: a snapshot must be made, and from now on the log is kept for it.
+    fn want_snapshot(&mut self, outputs: &mut Outputs<M, W>) {
+        let applied = self.applier.applied().index;
+        if self.pinned.is_none() || self.raw.store().snapshot_point().is_some() {
+            // The one that there is lacks the peer in its membership, or there is none.
+            self.pinned = Some(applied.0);
+            self.raw.mut_store().set_snapshot(None);
+            outputs.push(Output::SnapshotWanted { at_least: applied });
+        }
+    }
+
+    /// The log is kept for nobody in particular once no peer that answers lacks anything from before it.
+    fn unpin(&mut self) {
+        let Some(pinned) = self.pinned else { return };
+        let needs = self
+            .raw
+            .raft
+            .prs()
+            .iter()
+            .any(|(id, progress)| *id != self.raw.raft.id && self.was_heard(*id) && progress.matched < pinned);
+        if !needs {
+            self.pinned = None;
+            self.raw.mut_store().set_snapshot(None);
+        }
     }
 
     /// Puts the ready's term, vote and entries out. True if there were any.
     fn append(&mut self, ready: &mut raft::Ready, outputs: &mut Outputs<M, W>) -> Result<bool, StopReason> {
         let mut records = Vec::new();
         if let Some(raft_state) = ready.hs() {
-            let hard_state = HardState {
-                term: Term(raft_state.term),
-                vote: NodeId(raft_state.vote),
-            };
+            let hard_state = hard_state_of(raft_state);
             // The commit index alone is not worth a write: it is learnt again.
             if hard_state != self.written {
                 records.push(self.raw.store().hard_state_record(raft_state));
@@ -432,9 +800,11 @@ impl<M: StateMachine, W> Replica<M, W> {
     }
 
     fn role_changed(&mut self, outputs: &mut Outputs<M, W>) {
-        let raft = &self.raw.raft;
-        let leads = raft.state == StateRole::Leader && self.leading == Some(raft.term);
-        if leads || self.leading.is_none() {
+        if self.leader != self.raw.raft.leader_id {
+            self.leader = self.raw.raft.leader_id;
+            outputs.push(Output::Leader(self.leader()));
+        }
+        if self.leads() || self.leading.is_none() {
             return;
         }
         self.leading = None;
@@ -444,9 +814,12 @@ impl<M: StateMachine, W> Replica<M, W> {
 
     /// Tells whoever waits for a batch in flight that its outcome is not known here.
     fn forget_in_flight(&mut self, outputs: &mut Outputs<M, W>) {
-        let waiters: Vec<W> = self.in_flight.drain(..).flat_map(|batch| batch.waiters).collect();
-        if !waiters.is_empty() {
-            outputs.push(Output::Unknown { waiters });
+        let in_flight = self.in_flight.drain(..);
+        let commands: Vec<_> = in_flight
+            .flat_map(|batch| pairs(batch.commands, batch.waiters))
+            .collect();
+        if !commands.is_empty() {
+            outputs.push(Output::Unknown { commands });
         }
     }
 
@@ -479,9 +852,22 @@ impl<M: StateMachine, W> Replica<M, W> {
             let batch = Arc::new(batch);
             outputs.push(Output::Applied { batch, waiters });
         }
-        if log_entry.kind == RecordKind::Empty {
-            self.term_began(entry.term, outputs);
+        match log_entry.kind {
+            RecordKind::Empty => self.term_began(entry.term, outputs),
+            RecordKind::ConfChange => self.members_changed(&log_entry, outputs)?,
+            _ => {}
         }
+        Ok(())
+    }
+
+    /// An entry that changes the membership was applied.
+    fn members_changed(&mut self, entry: &LogEntry, outputs: &mut Outputs<M, W>) -> Result<(), StopReason> {
+        let unknown = StopReason::UnknownChange { index: entry.index };
+        let change = membership::decode(&entry.payload).ok_or(unknown)?;
+        let conf_state = self.raw.apply_conf_change(&change);
+        let conf_state = conf_state.map_err(|error| consensus(error.to_string()))?;
+        self.raw.mut_store().set_conf_state(conf_state);
+        outputs.push(Output::Members(self.applier.membership().clone()));
         Ok(())
     }
 
@@ -499,16 +885,19 @@ impl<M: StateMachine, W> Replica<M, W> {
         outputs.push(Output::Accepting(self.accepting()));
     }
 
-    /// Drops from memory what is applied here and, while this node leads, on every peer.
+    /// Drops from memory what is applied here and is not kept for peers.
     fn trim(&mut self) {
-        let raft = &self.raw.raft;
-        let mut through = raft.raft_log.applied;
-        if raft.state == StateRole::Leader {
-            for (_, progress) in raft.prs().iter() {
-                through = through.min(progress.matched);
-            }
+        let applied = self.raw.raft.raft_log.applied;
+        if self.applier.membership().len() <= 1 {
+            return self.raw.mut_store().trim(applied);
         }
-        self.raw.mut_store().trim(through);
+        if self.pinned.is_some() && self.raw.store().bytes() > LOG_PINNED_BYTES_MAX {
+            // The peer was too slow; it is given another snapshot.
+            self.pinned = None;
+            self.raw.mut_store().set_snapshot(None);
+        }
+        let through = self.pinned.map_or(applied, |pinned| pinned.min(applied));
+        self.raw.mut_store().trim_to(through, LOG_KEPT_BYTES, LOG_KEPT_ENTRIES);
     }
 }
 
@@ -516,17 +905,26 @@ fn consensus(what: String) -> StopReason {
     StopReason::Consensus(what)
 }
 
-fn refuse<E, W>(waiters: Vec<W>, why: Refusal, outputs: &mut Vec<Output<E, W>>) {
-    if !waiters.is_empty() {
-        outputs.push(Output::Refused { waiters, why });
+fn hard_state_of(raft_state: &raft::eraftpb::HardState) -> HardState {
+    HardState {
+        term: Term(raft_state.term),
+        vote: NodeId(raft_state.vote),
     }
 }
 
-fn send<E, W>(messages: Vec<Message>, outputs: &mut Vec<Output<E, W>>) {
-    let proposals_left_out = messages
-        .into_iter()
-        .filter(|message| message.get_msg_type() != MessageType::MsgPropose);
-    outputs.extend(proposals_left_out.map(|message| Output::Send(PeerMessage(message))));
+fn pairs<C, W>(commands: Vec<C>, waiters: Vec<W>) -> Vec<(C, W)> {
+    commands.into_iter().zip(waiters).collect()
+}
+
+fn refuse<C, E, W>(commands: Vec<(C, W)>, why: Refusal, outputs: &mut Vec<Output<C, E, W>>) {
+    if !commands.is_empty() {
+        outputs.push(Output::Refused { commands, why });
+    }
+}
+
+fn send<C, E, W>(messages: Vec<Message>, outputs: &mut Vec<Output<C, E, W>>) {
+    let proposals_left_out = messages.into_iter().filter(|message| !is_proposal(message));
+    outputs.extend(proposals_left_out.map(|message| Output::Send(PeerMessage(Content::Consensus(message)))));
 }
 
 /// The entry as consensus knows it.

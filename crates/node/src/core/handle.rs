@@ -150,7 +150,7 @@ where
         let replica_settings = Settings {
             identity,
             epoch: settings.epoch,
-            voters: vec![identity.node],
+            repairing: false,
             election_ticks: ELECTION_TICKS,
         };
         let applied = applier.applied();

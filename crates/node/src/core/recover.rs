@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use replica::{Applied, Applier};
 use types::{AppliedBatch, Command, Event, StateMachine};
+use wire::membership::Membership;
 
 use crate::journal::{Journal, JournalError, JournalHandle, JournalSettings, Quarantine};
 
@@ -44,7 +45,8 @@ where
     M: StateMachine<Command = Command, Event = Event>,
 {
     let quarantine = Quarantine::read(&settings.folder)?;
-    let mut applier = Applier::new(&settings.identity, machine, applied, quarantine.0);
+    let membership = Membership::lone(settings.identity.node);
+    let mut applier = Applier::new(&settings.identity, machine, applied, membership, quarantine.0);
     let opened = catch_unwind(AssertUnwindSafe(|| {
         Journal::open(settings, applied, &mut |entry| {
             if let Some(batch) = applier.apply(entry)? {

@@ -15,7 +15,7 @@ use super::handle::{BUSY, Shared};
 use crate::journal::{Journal, JournalError, Room};
 use crate::publisher::PublishSender;
 
-type Outputs = Vec<Output<Event, Waiter>>;
+type Outputs = Vec<Output<Command, Event, Waiter>>;
 
 /// Who looks at the state machine, for metrics, now and then.
 pub(super) type Observe<M> = Box<dyn FnMut(&M) + Send>;
@@ -203,18 +203,28 @@ where
                 Output::Append(records) => self.journal.append(&records)?,
                 Output::Sync(asked) => ticket = Some(asked),
                 Output::Applied { batch, waiters } => self.applied(batch, waiters),
-                Output::Refused { waiters, why } => {
-                    tracing::warn!(commands = waiters.len(), %why, "queued commands were not sequenced");
-                    for waiter in waiters {
+                Output::Refused { commands, why } => {
+                    tracing::warn!(commands = commands.len(), %why, "queued commands were not sequenced");
+                    for (_, waiter) in commands {
                         waiter.tell(Err(submit_error(why)), &mut self.bells);
                     }
                     self.bells.ring();
                 }
                 // With the sender gone, the outcome is unknown to whoever waits.
-                Output::Unknown { waiters } => {
-                    tracing::warn!(commands = waiters.len(), "sequenced commands have an unknown outcome");
+                Output::Unknown { commands } => {
+                    tracing::warn!(commands = commands.len(), "sequenced commands have an unknown outcome");
                 }
-                Output::Accepting(_) => {}
+                Output::Accepting(_)
+                | Output::Leader(_)
+                | Output::Members(_)
+                | Output::Committed(_)
+                | Output::ChangeTaken(_)
+                | Output::ReadFrom { .. }
+                | Output::ReadFailed(_)
+                | Output::SnapshotWanted { .. }
+                | Output::HandingOver { .. }
+                | Output::Install { .. }
+                | Output::Repaired => {}
                 Output::Send(message) => {
                     tracing::warn!(
                         to = message.to().0,
@@ -297,6 +307,7 @@ where
 fn submit_error(refusal: Refusal) -> SubmitError {
     match refusal {
         Refusal::NotLeader => SubmitError::NotAccepting(NotAccepting::NotLeader),
+        Refusal::ClockUnsure => SubmitError::NotAccepting(NotAccepting::ClockUnsure),
         Refusal::Stopping => SubmitError::NotAccepting(NotAccepting::Stopping),
         Refusal::TooLarge => SubmitError::TooLarge,
         Refusal::Busy => BUSY,

@@ -14,6 +14,7 @@ use types::{
     Timestamp,
 };
 use wire::journal::{Identity, NodeId};
+use wire::membership::Membership;
 
 use super::{Core, CoreEnd, CoreSettings, Recovered, recover};
 use crate::journal::{JournalError, JournalSettings, Quarantine, SEGMENT_BYTES_MIN, create, open_with_faults};
@@ -264,6 +265,7 @@ fn a_full_disk_is_told_at_once_and_left_again() {
         &settings.identity,
         Fragile::default(),
         Applied::default(),
+        Membership::lone(settings.identity.node),
         BTreeSet::new(),
     );
     // Not even the first entry of the term has room: it starts all the same, and says why it takes nothing.

@@ -13,6 +13,7 @@ use serde_json::json;
 use types::{Command, Sequence, StateMachine as _};
 use wire::batch;
 use wire::journal::{Identity, LogIndex, Mark, decode_segment_header};
+use wire::membership::Membership;
 
 use super::files::Folder;
 use super::mark::{MarkFile, read_mark};
@@ -328,7 +329,13 @@ fn replay(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::Result<()
         |(info, machine)| (machine, applied_of(&info)),
     );
     let quarantine = Quarantine::read(looked.folder.path())?;
-    let mut applier = Applier::new(&looked.identity, machine, start, quarantine.0);
+    let mut applier = Applier::new(
+        &looked.identity,
+        machine,
+        start,
+        Membership::lone(looked.identity.node),
+        quarantine.0,
+    );
     // What is torn and was never acknowledged is not replayed; what is damaged is refused here.
     let (recovered, _) = looked.scan(read_mark(&looked.folder)?)?;
     let mut reader = looked.reader(start.index)?;
