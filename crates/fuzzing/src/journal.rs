@@ -7,7 +7,7 @@ use wire::journal::{
     Chain, LogIndex, RecordFields, RecordKind, Term, decode_mark, decode_record, decode_segment_header, encode_mark,
     encode_record, encode_segment_header,
 };
-use wire::snapshot::{check_snapshot, decode_snapshot_header, encode_snapshot_header};
+use wire::snapshot::{CheckedSnapshot, check_snapshot, decode_snapshot_header, encode_snapshot_header};
 
 /// Any bytes as what a journal is made of: first as they are, then wrapped into what passes the checksums.
 pub fn journal_records(bytes: &[u8]) {
@@ -31,7 +31,7 @@ pub fn journal_records(bytes: &[u8]) {
         assert_eq!(decode_snapshot_header(&encode_snapshot_header(&info)), Ok(info));
     }
     // What is whole is given whole, and never more than there was.
-    if let Ok((_, state)) = check_snapshot(bytes) {
+    if let Ok(CheckedSnapshot { state, .. }) = check_snapshot(bytes) {
         assert!(state.len() <= bytes.len());
     }
     batch_payload(bytes);

@@ -16,7 +16,7 @@ use crate::data_folder::DataFolder;
 use crate::event_log::Writer;
 use crate::journal::JournalSettings;
 use crate::publisher::settle;
-use crate::replay::applied_of;
+use crate::replay::start_of;
 use crate::snapshots::SnapshotFolder;
 
 /// The journal's settings of a data folder.
@@ -34,12 +34,9 @@ pub(crate) fn recover(
     snapshots: &SnapshotFolder,
     events: &mut Writer,
 ) -> Result<Recovered<Exchange>, StartError> {
-    let (machine, base) = match snapshots.load_newest::<Exchange>(Sequence(u64::MAX))? {
-        Some((info, machine)) => (machine, applied_of(&info)),
-        None => Default::default(),
-    };
+    let (machine, base, membership) = start_of::<Exchange>(snapshots, Sequence(u64::MAX))?;
     let mut refill = Refill::new(events);
-    let recovered = core::recover(settings, machine, base, &mut |batch| refill.take(batch))?;
+    let recovered = core::recover(settings, machine, base, membership, &mut |batch| refill.take(batch))?;
     refill.finish();
     let applied = recovered.applied().sequence;
     events.keep_at_least(recovered.machine().rules().request_window_ns);

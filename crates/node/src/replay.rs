@@ -96,11 +96,7 @@ impl<M: Machine> Replay<M> {
         at_most: Sequence,
         quarantined: BTreeSet<Sequence>,
     ) -> Result<Self, SnapshotFileError> {
-        let (machine, applied) = match snapshots.load_newest::<M>(at_most)? {
-            Some((info, machine)) => (machine, applied_of(&info)),
-            None => (M::default(), Applied::default()),
-        };
-        let membership = Membership::lone(snapshots.identity.node);
+        let (machine, applied, membership) = start_of(snapshots, at_most)?;
         let applier = Applier::new(&snapshots.identity, machine, applied, membership, quarantined);
         Ok(Self(applier))
     }
@@ -108,6 +104,11 @@ impl<M: Machine> Replay<M> {
     /// Where it stands.
     pub fn applied(&self) -> Applied {
         self.0.applied()
+    }
+
+    /// Who belongs to the group there.
+    pub fn membership(&self) -> &Membership {
+        self.0.membership()
     }
 
     /// The state.
@@ -130,6 +131,7 @@ impl<M: Machine> Replay<M> {
             chain: applied.chain.0,
             state_hash: self.machine().state_hash(),
             state_bytes: 0,
+            membership_bytes: 0,
         }
     }
 
@@ -147,6 +149,17 @@ impl<M: Machine> Replay<M> {
         let sequence = self.applied().sequence;
         Err(ReplayError::Diverged { sequence, kept, whole })
     }
+}
+
+/// Where a replay begins: the newest usable snapshot that is no newer than `at_most`, or nothing.
+pub fn start_of<M: Machine>(
+    snapshots: &SnapshotFolder,
+    at_most: Sequence,
+) -> Result<(M, Applied, Membership), SnapshotFileError> {
+    Ok(match snapshots.load_newest::<M>(at_most)? {
+        Some(loaded) => (loaded.machine, applied_of(&loaded.info), loaded.membership),
+        None => (M::default(), Applied::default(), Membership::founding()),
+    })
 }
 
 /// Where a snapshot's state stands.

@@ -104,7 +104,7 @@ impl MemoryJournal {
                 &identity(),
                 Tally::default(),
                 Applied::default(),
-                Membership::lone(identity().node),
+                Membership::founding(),
                 BTreeSet::new(),
             )),
             entries: Mutex::default(),
@@ -179,7 +179,7 @@ impl MemoryJournal {
             sum: live.machine().sum ^ 1,
             ..*live.machine()
         };
-        let membership = Membership::lone(identity().node);
+        let membership = Membership::founding();
         *live = Applier::new(&identity(), machine, applied, membership, BTreeSet::new());
     }
 

@@ -14,6 +14,8 @@ use crate::journal::NodeId;
 pub const MEMBERS_MAX: usize = 32;
 /// Bytes of a member's address.
 pub const ADDRESS_BYTES_MAX: usize = 255;
+/// The node that every group begins with.
+pub const FOUNDER: NodeId = NodeId(1);
 /// The version of [`Membership`]'s bytes.
 const VERSION: u8 = 1;
 
@@ -52,9 +54,9 @@ pub struct Member {
 pub struct Membership(BTreeMap<NodeId, Member>);
 
 impl Membership {
-    /// The group of one voter that every cluster begins as.
-    pub fn lone(node: NodeId) -> Self {
-        Self::of_voters([node])
+    /// What every group begins as: its node 1, alone.
+    pub fn founding() -> Self {
+        Self::of_voters([FOUNDER])
     }
 
     /// These voters, without addresses.
@@ -139,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_is_encoded_is_decoded_and_other_versions_are_not() {
-        let mut membership = Membership::lone(NodeId(1));
+        let mut membership = Membership::founding();
         let gateway = Member {
             role: Role::Gateway,
             address: "gateway-7.example:7414".into(),
@@ -160,7 +162,7 @@ mod tests {
 
     #[test]
     fn only_voters_decide() {
-        let mut membership = Membership::lone(NodeId(1));
+        let mut membership = Membership::founding();
         let member = |role| Member {
             role,
             address: String::new(),

@@ -1,13 +1,16 @@
-//! A snapshot file's frame: a header, the state machine's state, and a BLAKE3 hash of both.
+//! A snapshot file's frame: a header, the state machine's state, who belongs to the group, and a BLAKE3 hash of all.
 //!
 //! ```text
-//!  header (192 bytes, little endian) | state (postcard) | BLAKE3 of state and header (32 bytes)
+//!  header (192 bytes, little endian) | state (postcard) | membership | BLAKE3 of state, membership, header (32 bytes)
 //! ```
+//!
+//! Version 1 had no membership: it is that of a lone node.
 //!
 //! A reader refuses a version that it doesn't know and falls back to an older snapshot or to the journal.
 
 use std::fmt;
 
+use crate::membership::Membership;
 use types::{ClusterId, Epoch, GroupId, Incarnation, Sequence, Timestamp};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -15,7 +18,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// What every snapshot starts with.
 pub const SNAPSHOT_MAGIC: [u8; 8] = *b"MRDNSNAP";
 /// The version of this format and of the state in it.
-pub const SNAPSHOT_VERSION: u32 = 1;
+pub const SNAPSHOT_VERSION: u32 = 2;
+/// The oldest version that is read.
+pub const SNAPSHOT_VERSION_MIN: u32 = 1;
 /// Bytes of the header.
 pub const SNAPSHOT_HEADER_BYTES: usize = size_of::<HeaderLayout>();
 /// Bytes of the hash at the end.
@@ -39,7 +44,8 @@ struct HeaderLayout {
     chain: [u8; 32],
     state_hash: U64,
     state_bytes: U64,
-    unused: [u8; 52],
+    membership_bytes: U32,
+    unused: [u8; 48],
     crc: U32,
 }
 
@@ -70,6 +76,8 @@ pub struct SnapshotInfo {
     pub state_hash: u64,
     /// Bytes of the state.
     pub state_bytes: u64,
+    /// Bytes of the membership (0: that of a lone node).
+    pub membership_bytes: u32,
 }
 
 /// Why bytes are not a snapshot.
@@ -92,7 +100,10 @@ impl fmt::Display for SnapshotError {
         match self {
             Self::Length => write!(f, "it does not have the length that it should have"),
             Self::Magic => write!(f, "it does not start as a snapshot does"),
-            Self::Version(version) => write!(f, "it has format version {version}, not {SNAPSHOT_VERSION}"),
+            Self::Version(version) => write!(
+                f,
+                "it has format version {version}; this program reads {SNAPSHOT_VERSION_MIN} to {SNAPSHOT_VERSION}"
+            ),
             Self::Checksum => write!(f, "its checksum does not agree"),
             Self::Content => write!(f, "its content can't be"),
         }
@@ -122,7 +133,8 @@ pub fn encode_snapshot_header(info: &SnapshotInfo) -> [u8; SNAPSHOT_HEADER_BYTES
         chain: info.chain,
         state_hash: info.state_hash.into(),
         state_bytes: info.state_bytes.into(),
-        unused: [0; 52],
+        membership_bytes: info.membership_bytes.into(),
+        unused: [0; 48],
         crc: 0.into(),
     };
     layout.crc = crc32c::crc32c(&layout.as_bytes()[..SNAPSHOT_HEADER_BYTES - 4]).into();
@@ -140,7 +152,7 @@ pub fn decode_snapshot_header(bytes: &[u8]) -> Result<SnapshotInfo, SnapshotErro
     if layout.crc.get() != crc32c::crc32c(&layout.as_bytes()[..SNAPSHOT_HEADER_BYTES - 4]) {
         return Err(SnapshotError::Checksum);
     }
-    if layout.version.get() != SNAPSHOT_VERSION {
+    if !(SNAPSHOT_VERSION_MIN..=SNAPSHOT_VERSION).contains(&layout.version.get()) {
         return Err(SnapshotError::Version(layout.version.get()));
     }
     let name = layout.cluster_id.get(..usize::from(layout.cluster_id_length));
@@ -157,25 +169,47 @@ pub fn decode_snapshot_header(bytes: &[u8]) -> Result<SnapshotInfo, SnapshotErro
         chain: layout.chain,
         state_hash: layout.state_hash.get(),
         state_bytes: layout.state_bytes.get(),
+        membership_bytes: layout.membership_bytes.get(),
     })
 }
 
-/// Checks a whole file's hash and lengths. Gives its header and its state's bytes.
-pub fn check_snapshot(bytes: &[u8]) -> Result<(SnapshotInfo, &[u8]), SnapshotError> {
+/// A snapshot whose hash and lengths were checked.
+#[derive(Debug)]
+pub struct CheckedSnapshot<'a> {
+    /// Its header.
+    pub info: SnapshotInfo,
+    /// Its state.
+    pub state: &'a [u8],
+    /// Who belonged to the group; none if it was made before that was written down: the node that made it, alone.
+    pub membership: Option<Membership>,
+}
+
+/// Checks a whole file's hash and lengths.
+pub fn check_snapshot(bytes: &[u8]) -> Result<CheckedSnapshot<'_>, SnapshotError> {
     let info = decode_snapshot_header(bytes)?;
     let (header, rest) = bytes.split_at(SNAPSHOT_HEADER_BYTES);
-    let (state, hash) = rest
+    let (content, hash) = rest
         .split_last_chunk::<SNAPSHOT_HASH_BYTES>()
         .ok_or(SnapshotError::Length)?;
-    if state.len() as u64 != info.state_bytes {
+    let state_bytes = usize::try_from(info.state_bytes).map_err(|_| SnapshotError::Length)?;
+    let (state, membership) = content.split_at_checked(state_bytes).ok_or(SnapshotError::Length)?;
+    if membership.len() as u64 != u64::from(info.membership_bytes) {
         return Err(SnapshotError::Length);
     }
     let mut hasher = SnapshotHasher::default();
-    hasher.update(state);
+    hasher.update(content);
     if hasher.finish(header) != *hash {
         return Err(SnapshotError::Checksum);
     }
-    Ok((info, state))
+    let membership = match membership {
+        [] => None,
+        bytes => Some(Membership::decode(bytes).ok_or(SnapshotError::Content)?),
+    };
+    Ok(CheckedSnapshot {
+        info,
+        state,
+        membership,
+    })
 }
 
 /// The hash of a snapshot that is written piece by piece.
@@ -183,12 +217,12 @@ pub fn check_snapshot(bytes: &[u8]) -> Result<(SnapshotInfo, &[u8]), SnapshotErr
 pub struct SnapshotHasher(blake3::Hasher);
 
 impl SnapshotHasher {
-    /// Takes in more of the state.
-    pub fn update(&mut self, state: &[u8]) {
-        self.0.update(state);
+    /// Takes in more of the content.
+    pub fn update(&mut self, content: &[u8]) {
+        self.0.update(content);
     }
 
-    /// The hash, once all of the state and so the header are known.
+    /// The hash, once all of the content and so the header are known.
     pub fn finish(mut self, header: &[u8]) -> [u8; SNAPSHOT_HASH_BYTES] {
         self.0.update(header);
         *self.0.finalize().as_bytes()

@@ -32,20 +32,21 @@ impl<M: StateMachine> Recovered<M> {
     }
 }
 
-/// Opens the journal and applies to `machine`, which stands at `applied` (index 0: an empty one), what is behind that.
+/// Opens the journal and applies to `machine`, which stands at `applied` (index 0: an empty one), where `membership` is who
+/// belongs to the group, what is behind that.
 ///
 /// What comes of it goes to `each`. With one voter, what is in the journal is committed.
 pub fn recover<M>(
     settings: &JournalSettings,
     machine: M,
     applied: Applied,
+    membership: Membership,
     each: &mut dyn FnMut(&AppliedBatch),
 ) -> Result<Recovered<M>, JournalError>
 where
     M: StateMachine<Command = Command, Event = Event>,
 {
     let quarantine = Quarantine::read(&settings.folder)?;
-    let membership = Membership::lone(settings.identity.node);
     let mut applier = Applier::new(&settings.identity, machine, applied, membership, quarantine.0);
     let opened = catch_unwind(AssertUnwindSafe(|| {
         Journal::open(settings, applied, &mut |entry| {

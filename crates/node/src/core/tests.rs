@@ -106,7 +106,14 @@ struct Running {
 }
 
 fn start(folder: &Path, publisher_room: usize) -> Running {
-    let recovered = recover(&settings(folder), Fragile::default(), Applied::default(), &mut |_| {}).unwrap();
+    let recovered = recover(
+        &settings(folder),
+        Fragile::default(),
+        Applied::default(),
+        Membership::founding(),
+        &mut |_| {},
+    )
+    .unwrap();
     start_recovered(recovered, publisher_room)
 }
 
@@ -189,6 +196,7 @@ fn commands_are_answered_published_and_there_after_a_restart() {
             &settings(folder.path()),
             Fragile::default(),
             Applied::default(),
+            Membership::founding(),
             &mut |_| {},
         )
         .unwrap()
@@ -265,7 +273,7 @@ fn a_full_disk_is_told_at_once_and_left_again() {
         &settings.identity,
         Fragile::default(),
         Applied::default(),
-        Membership::lone(settings.identity.node),
+        Membership::founding(),
         BTreeSet::new(),
     );
     // Not even the first entry of the term has room: it starts all the same, and says why it takes nothing.
@@ -301,7 +309,14 @@ fn a_full_disk_is_told_at_once_and_left_again() {
     }
     running.core.stop();
     assert!(running.thread.join().unwrap().is_graceful());
-    let again = recover(&settings, Fragile::default(), Applied::default(), &mut |_| {}).unwrap();
+    let again = recover(
+        &settings,
+        Fragile::default(),
+        Applied::default(),
+        Membership::founding(),
+        &mut |_| {},
+    )
+    .unwrap();
     assert_eq!(again.applied().sequence, Sequence(sequence));
 }
 
@@ -324,6 +339,7 @@ fn a_panic_names_the_command_and_quarantine_gets_past_it() {
         &settings(folder.path()),
         Fragile::default(),
         Applied::default(),
+        Membership::founding(),
         &mut |_| {},
     );
     let error = again.map(|_| ()).unwrap_err();
@@ -383,7 +399,14 @@ fn where_every_sync_is_too_slow_only_the_cores_own_thread_runs_commands() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path());
     create(&settings).unwrap();
-    let recovered = recover(&settings, Fragile::default(), Applied::default(), &mut |_| {}).unwrap();
+    let recovered = recover(
+        &settings,
+        Fragile::default(),
+        Applied::default(),
+        Membership::founding(),
+        &mut |_| {},
+    )
+    .unwrap();
     let running = start_with(recovered, 1_000, Duration::ZERO);
     for at in 0..100 {
         submit(&running.core, &format!("r{at}"))
@@ -472,6 +495,7 @@ fn many_bring_commands_and_every_one_is_answered_once() {
         &settings(folder.path()),
         Fragile::default(),
         Applied::default(),
+        Membership::founding(),
         &mut |_| {},
     )
     .unwrap();

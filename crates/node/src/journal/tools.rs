@@ -20,7 +20,7 @@ use super::mark::{MarkFile, read_mark};
 use super::open::read_header;
 use super::{JournalError, JournalReader, Quarantine, ReadEntry};
 use crate::data_folder::DataFolder;
-use crate::replay::applied_of;
+use crate::replay::{applied_of, start_of};
 use crate::snapshots::SnapshotFolder;
 
 /// What `journal` can be asked.
@@ -319,23 +319,13 @@ fn write_batch(out: &mut dyn Write, read: &ReadEntry, commands: &[Command]) -> a
 fn replay(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::Result<()> {
     let looked = Looked::at(&arguments.journal.data)?;
     let from_snapshot = arguments.from_snapshot || looked.retired_through()? > LogIndex(0);
-    let loaded = if from_snapshot {
-        looked.snapshots.load_newest::<Exchange>(Sequence(u64::MAX))?
+    let (machine, start, membership) = if from_snapshot {
+        start_of::<Exchange>(&looked.snapshots, Sequence(u64::MAX))?
     } else {
-        None
+        (Exchange::default(), Applied::default(), Membership::founding())
     };
-    let (machine, start) = loaded.map_or_else(
-        || (Exchange::default(), Applied::default()),
-        |(info, machine)| (machine, applied_of(&info)),
-    );
     let quarantine = Quarantine::read(looked.folder.path())?;
-    let mut applier = Applier::new(
-        &looked.identity,
-        machine,
-        start,
-        Membership::lone(looked.identity.node),
-        quarantine.0,
-    );
+    let mut applier = Applier::new(&looked.identity, machine, start, membership, quarantine.0);
     // What is torn and was never acknowledged is not replayed; what is damaged is refused here.
     let (recovered, _) = looked.scan(read_mark(&looked.folder)?)?;
     let mut reader = looked.reader(start.index)?;

@@ -185,7 +185,9 @@ fn what_no_snapshot_leads_to_is_given_up_at_the_start() {
         read.unwrap();
         if journal.applied() >= Sequence(10) {
             let info = replay.snapshot_info(&snapshots);
-            snapshots.write(info, &replay.machine().snapshot()).unwrap();
+            snapshots
+                .write(info, &replay.machine().snapshot(), replay.membership())
+                .unwrap();
         }
     }
     journal.retire(Sequence(5), LogIndex(u64::MAX)).unwrap();
@@ -256,5 +258,7 @@ fn snapshot(path: &Path, journal: &MemoryJournal) {
     });
     read.unwrap();
     let info = replay.snapshot_info(&snapshots);
-    snapshots.write(info, &replay.machine().snapshot()).unwrap();
+    snapshots
+        .write(info, &replay.machine().snapshot(), replay.membership())
+        .unwrap();
 }

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use types::{Sequence, StateMachine};
 use wire::journal::Identity;
+use wire::membership::Membership;
 use wire::snapshot::{
-    SNAPSHOT_HEADER_BYTES, SnapshotError, SnapshotHasher, SnapshotInfo, check_snapshot, decode_snapshot_header,
-    encode_snapshot_header,
+    CheckedSnapshot, SNAPSHOT_HEADER_BYTES, SnapshotError, SnapshotHasher, SnapshotInfo, check_snapshot,
+    decode_snapshot_header, encode_snapshot_header,
 };
 
 /// How many snapshots are kept: the newest, and one to fall back to.
@@ -23,6 +24,17 @@ pub struct SnapshotFolder {
     pub folder: PathBuf,
     /// Whose they must be; which node made them does not matter.
     pub identity: Identity,
+}
+
+/// A snapshot that was read and found whole.
+#[derive(Debug)]
+pub struct Loaded<M> {
+    /// Its header.
+    pub info: SnapshotInfo,
+    /// Its state.
+    pub machine: M,
+    /// Who belonged to the group.
+    pub membership: Membership,
 }
 
 /// Why a snapshot could not be written or read.
@@ -93,10 +105,7 @@ impl SnapshotFolder {
     /// The newest snapshot that ends no later than `at_most` and is whole and of this group, as a state machine; none
     /// means to start from nothing. Damaged ones are told of and set aside, so that none of them counts as one that is
     /// kept. One that can't be read, now, is passed over and stays: it need not be damaged.
-    pub fn load_newest<M: StateMachine>(
-        &self,
-        at_most: Sequence,
-    ) -> Result<Option<(SnapshotInfo, M)>, SnapshotFileError> {
+    pub fn load_newest<M: StateMachine>(&self, at_most: Sequence) -> Result<Option<Loaded<M>>, SnapshotFileError> {
         let behind = self.path_of(at_most);
         for path in self.list()?.into_iter().rev().filter(|path| *path <= behind) {
             match self.load(&path) {
@@ -115,9 +124,13 @@ impl SnapshotFolder {
     }
 
     /// Reads and checks a snapshot, its recomputed state hash too.
-    pub fn load<M: StateMachine>(&self, path: &Path) -> Result<(SnapshotInfo, M), SnapshotFileError> {
+    pub fn load<M: StateMachine>(&self, path: &Path) -> Result<Loaded<M>, SnapshotFileError> {
         let bytes = std::fs::read(path).map_err(|error| failed(path, error))?;
-        let (info, state) = check_snapshot(&bytes).map_err(|error| damaged(path, error))?;
+        let CheckedSnapshot {
+            info,
+            state,
+            membership,
+        } = check_snapshot(&bytes).map_err(|error| damaged(path, error))?;
         self.check_identity(path, &info)?;
         let state = postcard::from_bytes(state).map_err(|error| damaged(path, error))?;
         drop(bytes);
@@ -125,13 +138,18 @@ impl SnapshotFolder {
         if machine.recompute_state_hash() != info.state_hash || machine.state_hash() != info.state_hash {
             return Err(damaged(path, "its state does not have the hash that its header says"));
         }
-        Ok((info, machine))
+        let membership = membership.unwrap_or_else(|| Membership::founding());
+        Ok(Loaded {
+            info,
+            machine,
+            membership,
+        })
     }
 
     /// Checks a snapshot's bytes without making a state of them.
     pub fn check(&self, path: &Path) -> Result<SnapshotInfo, SnapshotFileError> {
         let bytes = std::fs::read(path).map_err(|error| failed(path, error))?;
-        let (info, _) = check_snapshot(&bytes).map_err(|error| damaged(path, error))?;
+        let info = check_snapshot(&bytes).map_err(|error| damaged(path, error))?.info;
         self.check_identity(path, &info)?;
         Ok(info)
     }
@@ -161,8 +179,13 @@ impl SnapshotFolder {
         ))
     }
 
-    /// Writes a snapshot: to another name, synced, renamed, and the folder synced. `info.state_bytes` is filled in.
-    pub fn write<S: Serialize>(&self, mut info: SnapshotInfo, state: &S) -> Result<SnapshotInfo, SnapshotFileError> {
+    /// Writes a snapshot: to another name, synced, renamed, and the folder synced. The bytes in `info` are filled in.
+    pub fn write<S: Serialize>(
+        &self,
+        mut info: SnapshotInfo,
+        state: &S,
+        membership: &Membership,
+    ) -> Result<SnapshotInfo, SnapshotFileError> {
         let path = self.path_of(info.last_sequence);
         let unfinished = path.with_extension("unfinished");
         std::fs::create_dir_all(&self.folder).map_err(|error| failed(&self.folder, error))?;
@@ -180,6 +203,9 @@ impl SnapshotFolder {
             out.inner.write_all(&[0; SNAPSHOT_HEADER_BYTES])?;
             postcard::to_io(state, &mut out).map_err(io::Error::other)?;
             info.state_bytes = out.bytes;
+            let membership = membership.encode();
+            out.write_all(&membership)?;
+            info.membership_bytes = u32::try_from(membership.len()).map_err(io::Error::other)?;
             let header = encode_snapshot_header(&info);
             out.inner.write_all(&out.hasher.finish(&header))?;
             out.inner.flush()?;

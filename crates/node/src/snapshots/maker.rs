@@ -135,7 +135,9 @@ impl<J: JournalSource> Maker<J> {
         }
         replay.check_whole()?;
         let info = replay.snapshot_info(&self.snapshots);
-        let info = self.snapshots.write(info, &replay.machine().snapshot())?;
+        let info = self
+            .snapshots
+            .write(info, &replay.machine().snapshot(), replay.membership())?;
         tracing::info!(
             last_sequence = info.last_sequence.0,
             bytes = info.state_bytes,

@@ -6,5 +6,5 @@ mod maker;
 #[cfg(test)]
 mod tests;
 
-pub use file::{SNAPSHOTS_KEPT, SnapshotFileError, SnapshotFolder};
+pub use file::{Loaded, SNAPSHOTS_KEPT, SnapshotFileError, SnapshotFolder};
 pub use maker::{Maker, MakerStatus, keep_evidence};

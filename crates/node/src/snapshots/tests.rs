@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use types::{Epoch, GroupId, Incarnation, Sequence, StateMachine, Timestamp};
 use wire::journal::{Identity, NodeId};
+use wire::membership::Membership;
 use wire::snapshot::SnapshotInfo;
 
 use super::{Maker, SNAPSHOTS_KEPT, SnapshotFolder, keep_evidence};
@@ -41,16 +42,21 @@ fn write(folder: &SnapshotFolder, last: u64) -> SnapshotInfo {
         chain: [9; 32],
         state_hash: machine.state_hash(),
         state_bytes: 0,
+        membership_bytes: 0,
     };
-    folder.write(info, &machine.snapshot()).unwrap()
+    folder.write(info, &machine.snapshot(), &members()).unwrap()
 }
 
 fn newest(folder: &SnapshotFolder) -> Option<u64> {
     let loaded = folder.load_newest::<Tally>(Sequence(u64::MAX)).unwrap();
-    loaded.map(|(info, machine)| {
-        assert_eq!(machine.count, info.last_sequence.0);
-        machine.count
+    loaded.map(|loaded| {
+        assert_eq!(loaded.machine.count, loaded.info.last_sequence.0);
+        loaded.machine.count
     })
+}
+
+fn members() -> Membership {
+    Membership::of_voters([NodeId(1), NodeId(4)])
 }
 
 #[test]
@@ -60,8 +66,9 @@ fn a_snapshot_comes_back_as_it_was() {
     assert_eq!(newest(&folder), None);
     let info = write(&folder, 10);
     assert!(info.state_bytes > 1_000);
-    let (read, machine) = folder.load_newest::<Tally>(Sequence(u64::MAX)).unwrap().unwrap();
-    assert_eq!((read, machine), (info, Tally { count: 10, sum: 7 }));
+    let loaded = folder.load_newest::<Tally>(Sequence(u64::MAX)).unwrap().unwrap();
+    assert_eq!((loaded.info, loaded.machine), (info, Tally { count: 10, sum: 7 }));
+    assert_eq!(loaded.membership, members());
     std::fs::write(folder.folder.join("x.unfinished"), b"half").unwrap();
     folder.prepare().unwrap();
     assert_eq!(folder.list().unwrap().len(), 1);
@@ -188,12 +195,13 @@ fn they_are_made_from_the_journal_and_let_it_go() {
     assert_eq!(step(9), (10, 0));
     assert_eq!(step(1), (20, 10), "what the older one covers may go");
     assert_eq!(step(30), (50, 20));
-    let (info, machine) = maker
+    let loaded = maker
         .snapshots
         .load_newest::<Tally>(Sequence(u64::MAX))
         .unwrap()
         .unwrap();
-    assert_eq!((info.last_sequence, machine), (Sequence(50), journal.machine()));
+    let stands = (loaded.info.last_sequence, loaded.machine);
+    assert_eq!(stands, (Sequence(50), journal.machine()));
 }
 
 #[test]
