@@ -9,6 +9,7 @@ pub mod event_log;
 pub mod journal;
 pub mod json;
 pub mod membership;
+pub mod peer;
 pub mod signing;
 pub mod snapshot;
 pub mod ws;
