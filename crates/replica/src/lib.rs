@@ -26,7 +26,7 @@ mod replica;
 mod tests;
 
 pub use applier::{Applied, Applier, LogEntry};
-pub use message::PeerMessage;
+pub use message::{PeerMessage, UnknownMessage};
 pub use protocol::{
     ChangeRefusal, HandOver, Input, MembershipChange, Now, Output, ReadTicket, Record, Refusal, SnapshotPoint,
     StopReason, Ticket,

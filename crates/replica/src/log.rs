@@ -218,7 +218,7 @@ impl Log {
     }
 }
 
-fn kind_of(entry: &Entry) -> RecordKind {
+pub(crate) fn kind_of(entry: &Entry) -> RecordKind {
     match entry.get_entry_type() {
         EntryType::EntryNormal if entry.data.is_empty() => RecordKind::Empty,
         EntryType::EntryNormal => RecordKind::Batch,

@@ -14,7 +14,7 @@ use wire::membership::Role;
 use crate::applier::{Applier, LogEntry};
 use crate::log::Log;
 use crate::membership;
-use crate::message::{Content, PeerMessage, is_proposal};
+use crate::message::{Content, PeerMessage, entry_of, is_proposal};
 use crate::protocol::{
     ChangeRefusal, HandOver, Input, MembershipChange, Now, Output, Refusal, SnapshotPoint, StopReason, Ticket,
 };
@@ -146,7 +146,7 @@ impl<M: StateMachine, W> Replica<M, W> {
         for entry in suffix {
             let index = entry.index;
             let known = (entry.kind, entry.chain);
-            let record = raft_entry(entry).and_then(|entry| log.append(entry));
+            let record = log.append(entry_of(entry.kind, entry.term, entry.index, entry.payload));
             let same = record.is_some_and(|record| (record.kind, record.chain) == known);
             if !same {
                 return Err(consensus(format!(
@@ -925,20 +925,4 @@ fn refuse<C, E, W>(commands: Vec<(C, W)>, why: Refusal, outputs: &mut Vec<Output
 fn send<C, E, W>(messages: Vec<Message>, outputs: &mut Vec<Output<C, E, W>>) {
     let proposals_left_out = messages.into_iter().filter(|message| !is_proposal(message));
     outputs.extend(proposals_left_out.map(|message| Output::Send(PeerMessage(Content::Consensus(message)))));
-}
-
-/// The entry as consensus knows it.
-fn raft_entry(entry: LogEntry) -> Option<Entry> {
-    let entry_type = match entry.kind {
-        RecordKind::Batch | RecordKind::Empty => raft::eraftpb::EntryType::EntryNormal,
-        RecordKind::ConfChange => raft::eraftpb::EntryType::EntryConfChange,
-        RecordKind::ConfChangeV2 => raft::eraftpb::EntryType::EntryConfChangeV2,
-        RecordKind::HardState => return None,
-    };
-    let mut raft_entry = Entry::default();
-    raft_entry.set_entry_type(entry_type);
-    raft_entry.term = entry.term.0;
-    raft_entry.index = entry.index.0;
-    raft_entry.data = entry.payload;
-    Some(raft_entry)
 }

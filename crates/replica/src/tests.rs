@@ -9,6 +9,7 @@ use types::{AppliedBatch, BatchHeader, Epoch, GroupId, Incarnation, Position, Se
 use wire::batch::{self, BatchEncoder};
 use wire::journal::{Chain, Identity, LogIndex, NodeId, RecordKind, Term};
 use wire::membership::Membership;
+use wire::peer::RaftMessage;
 
 use crate::{
     Applied, Applier, ChangeRefusal, HandOver, HardState, Input, LogEntry, MembershipChange, Now, Output, PeerMessage,
@@ -239,7 +240,7 @@ impl Node {
 }
 
 fn applier(applied: Applied) -> Applier<Sum> {
-    applier_of(applied, Membership::lone(NodeId(1)))
+    applier_of(applied, Membership::founding())
 }
 
 fn applier_of(applied: Applied, membership: Membership) -> Applier<Sum> {
@@ -470,7 +471,7 @@ fn a_quarantined_command_becomes_a_reject_in_every_replay() {
         &identity(1),
         Sum::default(),
         Applied::default(),
-        Membership::lone(NodeId(1)),
+        Membership::founding(),
         quarantined,
     );
     let mut batches = Vec::new();
@@ -537,6 +538,8 @@ impl Cluster {
                 if self.cut_off.contains(&from) || self.cut_off.contains(&to) {
                     continue;
                 }
+                // As it comes over a link.
+                let message = PeerMessage::try_from(RaftMessage::from(message)).unwrap();
                 self.nodes[usize::try_from(to).unwrap() - 1].step(2, Input::Message(message));
             }
         }
