@@ -14,7 +14,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
 use types::{AppliedBatch, Command, Epoch, Event, GroupId, Incarnation, Position, Sequence, Timestamp};
+use wire::journal::{LogIndex, NodeId, Term};
+use wire::membership::{ChangeRefusal, FOUNDER, MembershipChange, Role};
 
 use crate::stages::Stages;
 pub use crate::waiting::Pending;
@@ -42,11 +45,77 @@ pub trait CoreHandle: Send + Sync + 'static {
     /// How the core is doing. A few atomic loads.
     fn status(&self) -> CoreStatus;
 
+    /// From where on the picture of the exchange serves a read that must see all that was acknowledged before now, on
+    /// whatever node. A lone node's own position is that.
+    fn read_from(&self) -> ReadFrom {
+        ReadFrom::Own
+    }
+
+    /// The group that the node belongs to, as it knows it. Of a core that knows no other node: itself, alone.
+    fn group(&self) -> GroupStatus {
+        GroupStatus::lone(FOUNDER, LogIndex(0))
+    }
+
+    /// Asks for a change of who belongs to the group; only the leader makes it. That it was taken up says nothing of
+    /// whether it was done: [`Self::group`] does. No answer: the node is on its way down.
+    fn change_members(&self, _change: MembershipChange) -> oneshot::Receiver<Result<(), ChangeRefusal>> {
+        let (refuse, answer) = oneshot::channel();
+        let _ = refuse.send(Err(ChangeRefusal::NotLeader));
+        answer
+    }
+
+    /// Asks the leader to hand leadership over, to this voter or to the one that has most of the log. Refused if this
+    /// node doesn't lead. [`Self::group`] says whether it was done.
+    fn transfer_leadership(&self, _to: Option<NodeId>) -> Result<(), ChangeRefusal> {
+        Err(ChangeRefusal::NotLeader)
+    }
+
     /// The node's UTC clock.
     fn now(&self) -> Timestamp;
 
     /// Where the time that commands spend is counted, by the core and by the gateway.
     fn stages(&self) -> &Arc<Stages>;
+}
+
+/// From where on a read is served.
+#[derive(Debug)]
+pub enum ReadFrom {
+    /// From what this node has applied by now.
+    Own,
+    /// From the sequence that its group will name; none if there is no leader to ask.
+    Group(oneshot::Receiver<Option<Sequence>>),
+}
+
+/// The group that a node belongs to, as that node knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// The node that says so.
+    pub node: NodeId,
+    /// Who leads; none: nobody, for now.
+    pub leader: Option<NodeId>,
+    /// The term.
+    pub term: Term,
+    /// The last entry of the log that is applied here.
+    pub applied: LogIndex,
+    /// True while it gets back from its peers what its disk lost.
+    pub repairing: bool,
+    /// Who belongs to the group, by node.
+    pub members: Vec<MemberStatus>,
+}
+
+/// A member of a group, as another member knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// Its id.
+    pub node: NodeId,
+    /// What it does.
+    pub role: Role,
+    /// Where its peers reach it.
+    pub address: String,
+    /// What the leader alone knows: the last entry that it has on disk, and
+    pub matched: Option<LogIndex>,
+    /// whether it was heard of within an election's time-out. Of the node that says so itself: true.
+    pub heard: bool,
 }
 
 /// What became of a command that was queued: an error says that it was not sequenced and never will be.
@@ -117,6 +186,26 @@ pub enum NotAccepting {
     StateDiverged,
     /// A command that is in the journal could not be applied.
     ApplyFailed,
+}
+
+impl GroupStatus {
+    /// The group of a lone node.
+    pub fn lone(node: NodeId, applied: LogIndex) -> Self {
+        Self {
+            node,
+            leader: Some(node),
+            term: Term(0),
+            applied,
+            repairing: false,
+            members: vec![MemberStatus {
+                node,
+                role: Role::Voter,
+                address: String::new(),
+                matched: Some(applied),
+                heard: true,
+            }],
+        }
+    }
 }
 
 impl NotAccepting {

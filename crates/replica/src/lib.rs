@@ -27,8 +27,5 @@ mod tests;
 
 pub use applier::{Applied, Applier, LogEntry};
 pub use message::{PeerMessage, UnknownMessage};
-pub use protocol::{
-    ChangeRefusal, HandOver, Input, MembershipChange, Now, Output, ReadTicket, Record, Refusal, SnapshotPoint,
-    StopReason, Ticket,
-};
+pub use protocol::{HandOver, Input, Now, Output, ReadTicket, Record, Refusal, SnapshotPoint, StopReason, Ticket};
 pub use replica::{HardState, Replica, Settings};

@@ -3,9 +3,7 @@
 use protobuf::Message as _;
 use raft::eraftpb::{ConfChange, ConfChangeType, ConfState};
 use wire::journal::NodeId;
-use wire::membership::{ADDRESS_BYTES_MAX, MEMBERS_MAX, Member, Membership, Role};
-
-use crate::protocol::{ChangeRefusal, MembershipChange};
+use wire::membership::{ADDRESS_BYTES_MAX, ChangeRefusal, MEMBERS_MAX, Member, Membership, MembershipChange, Role};
 
 /// The members as consensus knows them.
 pub(crate) fn conf_state(membership: &Membership) -> ConfState {

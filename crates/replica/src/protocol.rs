@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use types::{AppliedBatch, Epoch, GroupId, Incarnation, Sequence, Timestamp};
 use wire::batch::DecodeError;
 use wire::journal::{Chain, LogIndex, NodeId, RecordKind, Term};
-use wire::membership::Membership;
+use wire::membership::{ChangeRefusal, Membership, MembershipChange};
 
 use crate::applier::Applied;
 use crate::message::PeerMessage;
@@ -71,58 +71,6 @@ pub enum Input<C, W> {
     ClockUnsure(bool),
     /// Sequence nothing more; what is in flight comes to its end.
     Drain,
-}
-
-/// A change of who belongs to the group. One at a time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MembershipChange {
-    /// A new member, or a new address of one that is there. A voter begins as a learner, and is promoted by the leader
-    /// once it has caught up.
-    Add {
-        /// Its id, never used before.
-        node: NodeId,
-        /// Where its peers reach it.
-        address: String,
-        /// True if it is to take clients alone.
-        gateway: bool,
-    },
-    /// A learner that has caught up becomes a voter.
-    Promote(NodeId),
-    /// A member goes. Its id is not used again.
-    Remove(NodeId),
-}
-
-/// Why the membership was not changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChangeRefusal {
-    /// This node does not lead the group.
-    NotLeader,
-    /// Another change is under way.
-    UnderWay,
-    /// There is no such member.
-    Unknown,
-    /// The member has another role than the change says.
-    OtherRole,
-    /// The leader can't be removed: hand leadership over first.
-    IsLeader,
-    /// There are `MEMBERS_MAX` members, or the address is too long.
-    TooMuch,
-    /// Too few of the voters that would be left answer at the moment.
-    NoQuorum,
-}
-
-impl fmt::Display for ChangeRefusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotLeader => "this node does not lead its group; ask the leader",
-            Self::UnderWay => "another change of the membership is under way; wait for it to end",
-            Self::Unknown => "there is no such member",
-            Self::OtherRole => "the member has another role",
-            Self::IsLeader => "the leader can't be removed; hand leadership over first",
-            Self::TooMuch => "the group has as many members as it can, or the address is too long",
-            Self::NoQuorum => "too few of the voters that would be left answer; bring them back first",
-        })
-    }
 }
 
 /// A snapshot, as the log sees it.

@@ -9,15 +9,13 @@ use types::limits::{BATCH_BYTES_MAX, BATCHES_IN_FLIGHT_MAX};
 use types::{BatchHeader, Epoch, Sequence, StateMachine, Timestamp};
 use wire::batch::{BatchEncoder, EncodeError};
 use wire::journal::{Identity, LogIndex, NodeId, RecordKind, Term};
-use wire::membership::Role;
+use wire::membership::{ChangeRefusal, MembershipChange, Role};
 
 use crate::applier::{Applier, LogEntry};
 use crate::log::Log;
 use crate::membership;
 use crate::message::{Content, PeerMessage, entry_of, is_proposal};
-use crate::protocol::{
-    ChangeRefusal, HandOver, Input, MembershipChange, Now, Output, Refusal, SnapshotPoint, StopReason, Ticket,
-};
+use crate::protocol::{HandOver, Input, Now, Output, Refusal, SnapshotPoint, StopReason, Ticket};
 use crate::reads::Reads;
 
 /// Ticks between two heartbeats.

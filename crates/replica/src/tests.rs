@@ -8,12 +8,12 @@ use types::limits::{BATCH_COMMANDS_MAX, BATCHES_IN_FLIGHT_MAX, COMMAND_BYTES_MAX
 use types::{AppliedBatch, BatchHeader, Epoch, GroupId, Incarnation, Position, Sequence, StateMachine, Timestamp};
 use wire::batch::{self, BatchEncoder};
 use wire::journal::{Chain, Identity, LogIndex, NodeId, RecordKind, Term};
-use wire::membership::Membership;
+use wire::membership::{ChangeRefusal, Membership, MembershipChange};
 use wire::peer::RaftMessage;
 
 use crate::{
-    Applied, Applier, ChangeRefusal, HandOver, HardState, Input, LogEntry, MembershipChange, Now, Output, PeerMessage,
-    ReadTicket, Record, Refusal, Replica, Settings, SnapshotPoint, StopReason, Ticket,
+    Applied, Applier, HandOver, HardState, Input, LogEntry, Now, Output, PeerMessage, ReadTicket, Record, Refusal,
+    Replica, Settings, SnapshotPoint, StopReason, Ticket,
 };
 
 /// Adds the bytes of its commands. An empty command lets time pass; its deadline is a time that a command set.

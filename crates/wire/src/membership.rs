@@ -53,6 +53,60 @@ pub struct Member {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership(BTreeMap<NodeId, Member>);
 
+/// A change of who belongs to the group. One at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MembershipChange {
+    /// A new member, or a new address of one that is there. A voter begins as a learner, and is promoted by the leader
+    /// once it has caught up.
+    Add {
+        /// Its id, never used before.
+        node: NodeId,
+        /// Where its peers reach it.
+        address: String,
+        /// True if it is to take clients alone.
+        gateway: bool,
+    },
+    /// A learner that has caught up becomes a voter.
+    Promote(NodeId),
+    /// A member goes. Its id is not used again.
+    Remove(NodeId),
+}
+
+/// Why the membership was not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeRefusal {
+    /// This node does not lead the group.
+    NotLeader,
+    /// Another change is under way.
+    UnderWay,
+    /// There is no such member.
+    Unknown,
+    /// The member has another role than the change says.
+    OtherRole,
+    /// The leader can't be removed: hand leadership over first.
+    IsLeader,
+    /// There are `MEMBERS_MAX` members, or the address is too long.
+    TooMuch,
+    /// Too few of the voters that would be left answer at the moment.
+    NoQuorum,
+}
+
+impl std::error::Error for ChangeRefusal {}
+
+impl fmt::Display for ChangeRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotLeader => "this node does not lead its group; ask the leader",
+            Self::UnderWay => "another change of the membership is under way; wait for it to end",
+            Self::Unknown => "there is no such member",
+            Self::OtherRole => "the member has another role",
+            Self::IsLeader => "the leader can't be removed; hand leadership over first",
+            Self::TooMuch => "the group has as many members as it can, or the address is too long",
+            Self::NoQuorum => "too few of the voters that would be left answer; bring them back first",
+        })
+    }
+}
+
 impl Membership {
     /// What every group begins as: its node 1, alone.
     pub fn founding() -> Self {
