@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::core::{self, Recovered};
 use crate::data_folder::DataFolder;
 use crate::event_log::Writer;
-use crate::journal::JournalSettings;
+use crate::journal::{JournalSettings, Voters};
 use crate::publisher::settle;
 use crate::replay::applied_of;
 use crate::snapshots::SnapshotFolder;
@@ -39,7 +39,7 @@ pub(crate) fn recover(
         None => Default::default(),
     };
     let mut refill = Refill::new(events);
-    let recovered = core::recover(settings, machine, base, &mut |batch| refill.take(batch))?;
+    let recovered = core::recover(settings, Voters::One, machine, base, &mut |batch| refill.take(batch))?;
     refill.finish();
     let applied = recovered.applied().sequence;
     events.keep_at_least(recovered.machine().rules().request_window_ns);

@@ -16,6 +16,7 @@ use types::{
 use wire::journal::{Identity, NodeId};
 
 use super::{Core, CoreEnd, CoreSettings, Recovered, recover};
+use crate::journal::Voters;
 use crate::journal::{JournalError, JournalSettings, Quarantine, SEGMENT_BYTES_MIN, create, open_with_faults};
 use crate::publisher::{PublishReceiver, with_room_for};
 use crate::testing::Tally;
@@ -105,7 +106,14 @@ struct Running {
 }
 
 fn start(folder: &Path, publisher_room: usize) -> Running {
-    let recovered = recover(&settings(folder), Fragile::default(), Applied::default(), &mut |_| {}).unwrap();
+    let recovered = recover(
+        &settings(folder),
+        Voters::One,
+        Fragile::default(),
+        Applied::default(),
+        &mut |_| {},
+    )
+    .unwrap();
     start_recovered(recovered, publisher_room)
 }
 
@@ -186,6 +194,7 @@ fn commands_are_answered_published_and_there_after_a_restart() {
         assert_eq!(refused, Err(SubmitError::NotAccepting(NotAccepting::Stopping)));
         expected = recover(
             &settings(folder.path()),
+            Voters::One,
             Fragile::default(),
             Applied::default(),
             &mut |_| {},
@@ -267,7 +276,14 @@ fn a_full_disk_is_told_at_once_and_left_again() {
         BTreeSet::new(),
     );
     // Not even the first entry of the term has room: it starts all the same, and says why it takes nothing.
-    let running = start_recovered(Recovered { applier, journal }, 100_000);
+    let running = start_recovered(
+        Recovered {
+            applier,
+            journal,
+            suffix: Vec::new(),
+        },
+        100_000,
+    );
     while running.core.status().accepting != full {
         std::thread::yield_now();
     }
@@ -299,7 +315,14 @@ fn a_full_disk_is_told_at_once_and_left_again() {
     }
     running.core.stop();
     assert!(running.thread.join().unwrap().is_graceful());
-    let again = recover(&settings, Fragile::default(), Applied::default(), &mut |_| {}).unwrap();
+    let again = recover(
+        &settings,
+        Voters::One,
+        Fragile::default(),
+        Applied::default(),
+        &mut |_| {},
+    )
+    .unwrap();
     assert_eq!(again.applied().sequence, Sequence(sequence));
 }
 
@@ -320,6 +343,7 @@ fn a_panic_names_the_command_and_quarantine_gets_past_it() {
 
     let again = recover(
         &settings(folder.path()),
+        Voters::One,
         Fragile::default(),
         Applied::default(),
         &mut |_| {},
@@ -381,7 +405,14 @@ fn where_every_sync_is_too_slow_only_the_cores_own_thread_runs_commands() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path());
     create(&settings).unwrap();
-    let recovered = recover(&settings, Fragile::default(), Applied::default(), &mut |_| {}).unwrap();
+    let recovered = recover(
+        &settings,
+        Voters::One,
+        Fragile::default(),
+        Applied::default(),
+        &mut |_| {},
+    )
+    .unwrap();
     let running = start_with(recovered, 1_000, Duration::ZERO);
     for at in 0..100 {
         submit(&running.core, &format!("r{at}"))
@@ -468,6 +499,7 @@ fn many_bring_commands_and_every_one_is_answered_once() {
     assert_eq!(running.core.status().queued_count, 0);
     let again = recover(
         &settings(folder.path()),
+        Voters::One,
         Fragile::default(),
         Applied::default(),
         &mut |_| {},

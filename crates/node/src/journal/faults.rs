@@ -9,7 +9,7 @@ use replica::Applied;
 
 use super::files::Folder;
 use super::open::open;
-use super::{Journal, JournalSettings};
+use super::{Journal, JournalSettings, Voters};
 
 /// Which operations fail from now on.
 #[derive(Debug, Default)]
@@ -23,8 +23,8 @@ pub(crate) fn open_with_faults(settings: &JournalSettings, from_the_start: fn(&F
     let folder = Folder::new(&settings.folder);
     let faults = Arc::clone(&folder.faults);
     from_the_start(&faults);
-    let opened = open(settings, folder, Applied::default(), &mut |_| Ok(()));
-    (opened.unwrap().0, faults)
+    let opened = open(settings, folder, Voters::One, Applied::default(), &mut |_| Ok(()));
+    (opened.unwrap().journal, faults)
 }
 
 impl Faults {

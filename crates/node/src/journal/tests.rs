@@ -20,7 +20,7 @@ use wire::journal::{
 
 use super::files::Folder;
 use super::open::open;
-use super::{Journal, JournalError, JournalReader, JournalSettings, Room, SEGMENT_BYTES_MIN, create};
+use super::{Journal, JournalError, JournalReader, JournalSettings, Opened, Room, SEGMENT_BYTES_MIN, Voters, create};
 
 fn settings(folder: &Path) -> JournalSettings {
     JournalSettings {
@@ -155,6 +155,7 @@ fn fill(journal: &mut Journal, batches: u64) {
         let record = batch(journal.end(), 3);
         journal.append(&[record]).unwrap();
         journal.sync().unwrap();
+        journal.set_committed(journal.end().index, journal.end().sequence);
     }
 }
 
@@ -668,7 +669,14 @@ fn after_a_failed_sync_nothing_is_written_any_more() {
     let bench = filled(3);
     let folder = Folder::new(&bench.settings.folder);
     let faults = Arc::clone(&folder.faults);
-    let (mut journal, _) = open(&bench.settings, folder, Applied::default(), &mut |_| Ok(())).unwrap();
+    let Opened { mut journal, .. } = open(
+        &bench.settings,
+        folder,
+        Voters::One,
+        Applied::default(),
+        &mut |_| Ok(()),
+    )
+    .unwrap();
     journal.append(&[batch(journal.end(), 3)]).unwrap();
     faults.fail_syncs(true);
     assert!(matches!(journal.sync(), Err(JournalError::Disk(_))));
@@ -692,7 +700,14 @@ fn on_a_full_disk_there_is_no_room_until_there_is() {
     let bench = Bench::new();
     let folder = Folder::new(&bench.settings.folder);
     let faults = Arc::clone(&folder.faults);
-    let (mut journal, _) = open(&bench.settings, folder, Applied::default(), &mut |_| Ok(())).unwrap();
+    let Opened { mut journal, .. } = open(
+        &bench.settings,
+        folder,
+        Voters::One,
+        Applied::default(),
+        &mut |_| Ok(()),
+    )
+    .unwrap();
     fill(&mut journal, 1);
     // The next segment is ready or on its way; the one behind it can't be made.
     faults.fail_writes(Some(ErrorKind::StorageFull));
