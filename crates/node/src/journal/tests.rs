@@ -1,5 +1,7 @@
 //! Tests of the journal on disk: what each kind of damage comes to.
 
+mod voters;
+
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
@@ -126,6 +128,11 @@ fn overwrite(path: &Path, offset: u64, bytes: &[u8]) {
 
 /// The record of a batch of `count` commands that follows on `end`.
 fn batch(end: Place, count: u64) -> Record {
+    batch_of(end, count, Term(1), Sequence(0))
+}
+
+/// The same in this term, by a leader that had seen everything up to `committed` committed.
+fn batch_of(end: Place, count: u64, term: Term, committed: Sequence) -> Record {
     let mut encoder = BatchEncoder::new();
     for at in 0..count {
         encoder.push(&Command::clock(Timestamp(at))).unwrap();
@@ -135,12 +142,13 @@ fn batch(end: Place, count: u64) -> Record {
         incarnation: Incarnation(1),
         epoch: Epoch(1),
         first_sequence,
+        committed_through: committed,
         ..BatchHeader::default()
     });
     Record {
         kind: RecordKind::Batch,
         epoch: Epoch(1),
-        term: Term(1),
+        term,
         index: end.index.next(),
         first_sequence,
         last_sequence: header.last_sequence(),
