@@ -10,14 +10,25 @@
 //! - the snapshot that the state is loaded from.
 //!
 //! Only what lies behind all of these may be cut. Everything else that is not as it was written is [`Damage`].
+//!
+//! A node that is one of several voters may have entries that another leader replaced. Nothing is overwritten for that: a
+//! segment begins at an earlier place, and says what ended before it.
+//!
+//! ```text
+//!  segment 1:  1 2 3 4 5 6        written, 5 and 6 never committed
+//!  segment 2:          5' 6' 7'   "goes on from 4; what stood before ended at 6"
+//!  the log:    1 2 3 4 5' 6' 7'
+//! ```
+//!
 //! This module looks at bytes; it neither reads nor changes files.
 
+use std::collections::VecDeque;
 use std::fmt;
 
 use types::Sequence;
 use wire::journal::{
-    Chain, Identity, LogIndex, Mark, RECORD_ALIGNMENT, RECORD_MAGIC, RecordError, RecordKind, RecordView,
-    SEGMENT_HEADER_BYTES, SegmentHeader, SegmentHeaderError, Term, decode_record, decode_segment_header,
+    Begins, Chain, Identity, LogIndex, Mark, RECORD_ALIGNMENT, RECORD_MAGIC, RecordError, RecordKind, RecordView,
+    Replaced, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentHeaderError, Term, decode_record, decode_segment_header,
 };
 
 use crate::applier::Applied;
@@ -64,6 +75,8 @@ pub enum Proof {
     },
     /// The snapshot.
     Snapshot(LogIndex),
+    /// The mark, of a segment that was begun.
+    MarkedSegment(u64),
 }
 
 impl fmt::Display for Proof {
@@ -77,6 +90,7 @@ impl fmt::Display for Proof {
                 write!(f, "{} follows on index {previous}", segment_file_name(*segment))
             }
             Self::Snapshot(index) => write!(f, "a snapshot was made of index {index}"),
+            Self::MarkedSegment(segment) => write!(f, "the mark says that {} was begun", segment_file_name(*segment)),
         }
     }
 }
@@ -149,6 +163,22 @@ pub enum Damage {
         /// Whose it is.
         identity: Box<Identity>,
     },
+    /// A segment drops entries that were committed.
+    CommittedCut {
+        /// Which segment.
+        segment: u64,
+        /// The last index that it keeps.
+        after: LogIndex,
+        /// The last index that the log proves to be committed.
+        committed: LogIndex,
+    },
+    /// A segment begins with a snapshot that came from a peer, and that is not there.
+    SnapshotMissing {
+        /// Which segment.
+        segment: u64,
+        /// The snapshot's place.
+        index: LogIndex,
+    },
     /// The mark, or a snapshot, is of another history than the records.
     OtherHistory {
         /// At which index they differ.
@@ -219,6 +249,21 @@ impl fmt::Display for Damage {
                 identity.incarnation,
                 identity.node
             ),
+            Self::CommittedCut {
+                segment,
+                after,
+                committed,
+            } => write!(
+                f,
+                "{} drops what stands behind index {after}, and the log says that everything up to index {committed} was \
+                 committed",
+                segment_file_name(*segment)
+            ),
+            Self::SnapshotMissing { segment, index } => write!(
+                f,
+                "{} begins with the snapshot of index {index} that came from a peer, and there is no such snapshot",
+                segment_file_name(*segment)
+            ),
             Self::OtherHistory { index, source } => write!(
                 f,
                 "{source} is of another history: at index {index} its chain is not that of the record"
@@ -244,6 +289,57 @@ pub struct Place {
     pub chain: Chain,
 }
 
+impl Place {
+    /// Where the log stood before a segment.
+    pub fn before(header: &SegmentHeader) -> Self {
+        Self {
+            index: header.previous_index,
+            term: header.previous_term,
+            sequence: header.previous_sequence,
+            epoch: header.previous_epoch,
+            chain: header.previous_chain,
+        }
+    }
+
+    /// What a segment that begins elsewhere says of it, if it is the end of what stood before.
+    pub fn replaced(&self) -> Replaced {
+        Replaced {
+            index: self.index,
+            chain: self.chain,
+        }
+    }
+}
+
+impl From<Applied> for Place {
+    fn from(applied: Applied) -> Self {
+        Self {
+            index: applied.index,
+            term: applied.term,
+            sequence: applied.sequence,
+            epoch: applied.epoch,
+            chain: applied.chain,
+        }
+    }
+}
+
+/// What a scan comes past.
+#[derive(Debug)]
+pub enum Seen<'a> {
+    /// A record that is whole and follows on what was seen before.
+    Record(Location, &'a RecordView<'a>),
+    /// The entries behind `after`, up to `from`, were never committed and are void.
+    Cut {
+        /// The segment that says so.
+        segment: u64,
+        /// The last index that stays.
+        after: LogIndex,
+        /// The last one that was there.
+        from: LogIndex,
+    },
+    /// All entries up to this one are known to be committed.
+    Committed(LogIndex),
+}
+
 /// Where the next record goes, and what must be wiped first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tail {
@@ -258,6 +354,8 @@ pub struct Tail {
 pub struct Recovered {
     /// Where the log ends.
     pub end: Place,
+    /// Up to where the log itself and the snapshot say that it is committed.
+    pub committed: Place,
     /// The term and vote.
     pub hard_state: HardState,
     /// Where the next record goes; none if no segment was ever begun.
@@ -287,6 +385,15 @@ pub struct Scan {
     mark: Mark,
     snapshot: Applied,
     place: Option<Place>,
+    /// What is known to be committed, and every place behind that.
+    uncommitted: VecDeque<Place>,
+    /// True once a place was seen that is the mark's, in whatever was dropped later too; or if that lies before all that
+    /// is looked at.
+    mark_seen: bool,
+    /// Whether the log's place at the snapshot's index is that of the snapshot.
+    snapshot_agrees: Option<bool>,
+    /// The last segment that was begun.
+    begun: u64,
     hard_state: HardState,
     tail: Option<Tail>,
     prepared: Option<Prepared>,
@@ -302,6 +409,10 @@ impl Scan {
             mark,
             snapshot,
             place: None,
+            uncommitted: VecDeque::new(),
+            mark_seen: false,
+            snapshot_agrees: None,
+            begun: 0,
             hard_state: HardState::default(),
             tail: None,
             prepared: None,
@@ -311,13 +422,8 @@ impl Scan {
     }
 
     /// Looks at the next segment; they come in the order of their numbers. The first one is segment 1, or one that begins
-    /// at or before the snapshot. `each` sees every record that is whole and follows on the one before it.
-    pub fn segment(
-        &mut self,
-        number: u64,
-        bytes: &[u8],
-        each: &mut dyn FnMut(Location, &RecordView<'_>),
-    ) -> Result<(), Damage> {
+    /// at or before the snapshot. `each` is told of what it comes past.
+    pub fn segment(&mut self, number: u64, bytes: &[u8], each: &mut dyn FnMut(Seen<'_>)) -> Result<(), Damage> {
         let index = self.place.unwrap_or_default().index.next();
         if let Some(last) = self.last_segment
             && number != last + 1
@@ -344,28 +450,57 @@ impl Scan {
         }
         self.last_segment = Some(number);
         match decode_segment_header(bytes) {
-            Ok(header) => self.begin(number, &header)?,
+            Ok(header) => self.begin(number, &header, each)?,
             Err(error) => return self.not_begun(number, bytes, error),
         }
         self.records(number, bytes, each)
     }
 
+    /// Whether the snapshot's place was found in the log, as the snapshot tells it.
+    pub fn holds_snapshot(&self) -> bool {
+        self.snapshot_agrees == Some(true)
+    }
+
     /// Whether the journal holds all that it must.
     pub fn finish(self) -> Result<Recovered, Damage> {
         let place = self.place.unwrap_or_default();
-        let proof = if self.mark.index > place.index {
-            Some(Proof::Mark(self.mark.index))
-        } else if self.snapshot.index > place.index {
-            Some(Proof::Snapshot(self.snapshot.index))
-        } else {
-            None
-        };
-        if let Some(proof) = proof {
-            return Err(self.lost(place, proof));
+        let mark = &self.mark;
+        let marked = self.mark_seen || mark.index == LogIndex(0);
+        if !marked && mark.index > place.index {
+            return Err(self.lost(place, Proof::Mark(mark.index)));
+        }
+        if mark.segment > self.begun {
+            let proof = Proof::MarkedSegment(mark.segment);
+            let index = place.index.next();
+            return Err(match self.prepared {
+                Some(prepared) => Damage::SegmentHeader {
+                    segment: prepared.segment,
+                    error: prepared.error,
+                    index,
+                    proof: Some(proof),
+                },
+                None => Damage::SegmentMissing {
+                    segment: self.begun + 1,
+                    index,
+                },
+            });
+        }
+        if !marked {
+            let (index, source) = (mark.index, "the mark");
+            return Err(Damage::OtherHistory { index, source });
+        }
+        let snapshot = self.snapshot.index;
+        if snapshot > place.index {
+            return Err(self.lost(place, Proof::Snapshot(snapshot)));
+        }
+        if self.snapshot_agrees == Some(false) {
+            let (index, source) = (snapshot, "the snapshot");
+            return Err(Damage::OtherHistory { index, source });
         }
         Ok(Recovered {
             end: place,
-            hard_state: self.hard_state,
+            committed: self.uncommitted.front().copied().unwrap_or_default(),
+            hard_state: newer(self.hard_state, marked_hard_state(mark)),
             tail: self.tail,
             prepared: self.prepared,
             prepared_after: self.prepared_after,
@@ -398,56 +533,104 @@ impl Scan {
     }
 
     /// A segment with a whole header.
-    fn begin(&mut self, number: u64, header: &SegmentHeader) -> Result<(), Damage> {
+    fn begin(&mut self, number: u64, header: &SegmentHeader, each: &mut dyn FnMut(Seen<'_>)) -> Result<(), Damage> {
         if header.identity != self.identity {
             return Err(Damage::SegmentForeign {
                 segment: number,
                 identity: Box::new(header.identity),
             });
         }
-        let says = Place {
-            index: header.previous_index,
-            term: header.previous_term,
-            sequence: header.previous_sequence,
-            epoch: header.previous_epoch,
-            chain: header.previous_chain,
-        };
+        let says = Place::before(header);
         let out_of_place = |expected| Damage::SegmentOutOfPlace {
             segment: number,
             says: header.number,
             expected,
             found: says.index,
         };
-        let Some(place) = self.place else {
-            if header.number != number || (number == 1 && says != Place::default()) {
-                return Err(out_of_place(LogIndex(0)));
-            }
-            if says.index > self.snapshot.index {
+        let expected = self.place.unwrap_or_default().index;
+        let is_jump = matches!(header.begins, Begins::Jump(_));
+        if header.number != number || (number == 1 && !is_jump && says != Place::default()) {
+            return Err(out_of_place(expected));
+        }
+        // What a snapshot from a peer replaced is not looked at: whoever scans starts behind that.
+        if is_jump && (self.place.is_some() || says.index > self.snapshot.index) {
+            return Err(Damage::SnapshotMissing {
+                segment: number,
+                index: says.index,
+            });
+        }
+        match self.place {
+            None if says.index > self.snapshot.index => {
                 return Err(Damage::SegmentMissing {
                     segment: number.saturating_sub(1),
                     index: self.snapshot.index.next(),
                 });
             }
-            self.place = Some(says);
-            self.hard_state = hard_state(header);
-            return self.check_history(says);
-        };
-        if header.number != number {
-            return Err(out_of_place(place.index));
+            None => {
+                self.uncommitted.push_back(says);
+                let replaced = match header.begins {
+                    Begins::Cut(replaced) => replaced,
+                    Begins::AtTheEnd | Begins::Jump(_) => says.replaced(),
+                };
+                let mark = &self.mark;
+                self.mark_seen =
+                    mark.index < says.index || (mark.index, mark.chain) == (replaced.index, replaced.chain);
+            }
+            Some(place) => self.join(number, header.begins, says, place, each)?,
         }
-        if says.index > place.index {
-            return Err(self.lost(
-                place,
-                Proof::NextSegment {
-                    segment: number,
-                    previous: says.index,
-                },
-            ));
-        }
-        if says != place {
-            return Err(out_of_place(place.index));
-        }
+        self.begun = number;
+        self.place = Some(says);
         self.hard_state = hard_state(header);
+        self.compare(says, each);
+        Ok(())
+    }
+
+    /// Goes over to a segment that begins at `says`, from `place`.
+    fn join(
+        &mut self,
+        segment: u64,
+        begins: Begins,
+        says: Place,
+        place: Place,
+        each: &mut dyn FnMut(Seen<'_>),
+    ) -> Result<(), Damage> {
+        let before = match begins {
+            Begins::Cut(replaced) => replaced,
+            Begins::AtTheEnd | Begins::Jump(_) => says.replaced(),
+        };
+        if before.index > place.index {
+            let previous = before.index;
+            return Err(self.lost(place, Proof::NextSegment { segment, previous }));
+        }
+        let out_of_place = Damage::SegmentOutOfPlace {
+            segment,
+            says: segment,
+            expected: place.index,
+            found: before.index,
+        };
+        if before != place.replaced() {
+            return Err(out_of_place);
+        }
+        let committed = self.uncommitted.front().map(|place| place.index).unwrap_or_default();
+        if says.index < committed {
+            return Err(Damage::CommittedCut {
+                segment,
+                after: says.index,
+                committed,
+            });
+        }
+        let kept = usize::try_from(says.index.0 - committed.0).unwrap_or(usize::MAX);
+        if self.uncommitted.get(kept) != Some(&says) {
+            return Err(out_of_place);
+        }
+        self.uncommitted.truncate(kept + 1);
+        if says.index < place.index {
+            each(Seen::Cut {
+                segment,
+                after: says.index,
+                from: place.index,
+            });
+        }
         Ok(())
     }
 
@@ -474,12 +657,7 @@ impl Scan {
         Ok(())
     }
 
-    fn records(
-        &mut self,
-        number: u64,
-        bytes: &[u8],
-        each: &mut dyn FnMut(Location, &RecordView<'_>),
-    ) -> Result<(), Damage> {
+    fn records(&mut self, number: u64, bytes: &[u8], each: &mut dyn FnMut(Seen<'_>)) -> Result<(), Damage> {
         let mut offset = SEGMENT_HEADER_BYTES;
         loop {
             let at = Location {
@@ -490,8 +668,14 @@ impl Scan {
             let rest = bytes.get(offset..).unwrap_or_default();
             match decode_record(rest, number) {
                 Ok(record) => {
-                    self.follow(at, place, &record)?;
-                    each(at, &record);
+                    let committed = self.follow(at, place, &record)?;
+                    each(Seen::Record(at, &record));
+                    if record.fields.kind.is_entry() {
+                        self.compare(self.place.unwrap_or_default(), each);
+                    }
+                    if committed > Sequence(0) {
+                        self.commit(committed, each);
+                    }
                     offset += record.bytes;
                 }
                 Err(error) => return self.end_of_segment(at, place, rest, error),
@@ -499,8 +683,8 @@ impl Scan {
         }
     }
 
-    /// Moves on by one record.
-    fn follow(&mut self, at: Location, place: Place, record: &RecordView<'_>) -> Result<(), Damage> {
+    /// Moves on by one record. Answers with the last sequence that it proves to be committed (0: none).
+    fn follow(&mut self, at: Location, place: Place, record: &RecordView<'_>) -> Result<Sequence, Damage> {
         let fields = &record.fields;
         let index = if fields.kind.is_entry() {
             place.index.next()
@@ -515,6 +699,7 @@ impl Scan {
                 found: fields.index,
             });
         }
+        let mut committed = Sequence(0);
         let mut next = Place {
             index,
             epoch: fields.epoch,
@@ -524,6 +709,7 @@ impl Scan {
             next.chain = place.chain.behind(fields.epoch, fields.first_sequence, record.payload);
             let header = wire::batch::decode_header(record.payload).map_err(|_| Damage::ChainBroken { at, index })?;
             next.sequence = header.last_sequence();
+            committed = header.committed_through;
         }
         if fields.chain != next.chain {
             return Err(Damage::ChainBroken { at, index });
@@ -539,24 +725,56 @@ impl Scan {
         }
         self.place = Some(next);
         if fields.kind.is_entry() {
-            self.check_history(next)
-        } else {
-            Ok(())
+            self.uncommitted.push_back(next);
+        }
+        Ok(committed)
+    }
+
+    /// Compares a place of the log with the mark and the snapshot, which tell the chain at theirs. Whether they must agree
+    /// shows at the end: what was dropped later may differ from the snapshot.
+    fn compare(&mut self, place: Place, each: &mut dyn FnMut(Seen<'_>)) {
+        if self.mark.index == place.index && self.mark.chain == place.chain {
+            self.mark_seen = true;
+        }
+        if self.snapshot.index == place.index && place.index.0 > 0 {
+            let agrees = self.snapshot.chain == place.chain;
+            self.snapshot_agrees = Some(agrees);
+            if agrees {
+                self.committed_up_to(place.index, each);
+            }
         }
     }
 
-    /// The mark and the snapshot tell the chain at their place.
-    fn check_history(&self, place: Place) -> Result<(), Damage> {
-        let index = place.index;
-        if self.mark.index == index && index.0 > 0 && self.mark.chain != place.chain {
-            let source = "the mark";
-            return Err(Damage::OtherHistory { index, source });
+    /// A batch says that everything up to this sequence was committed when it was sequenced. What it says stays true if the
+    /// batch itself is dropped later.
+    fn commit(&mut self, sequence: Sequence, each: &mut dyn FnMut(Seen<'_>)) {
+        let mut through = None;
+        let mut before = self.uncommitted.front().map(|place| place.sequence).unwrap_or_default();
+        // Entries without a batch have the sequence of the one in front of them, and are not spoken of.
+        for place in self
+            .uncommitted
+            .iter()
+            .skip(1)
+            .take_while(|place| place.sequence <= sequence)
+        {
+            if place.sequence > before {
+                through = Some(place.index);
+            }
+            before = place.sequence;
         }
-        if self.snapshot.index == index && index.0 > 0 && self.snapshot.chain != place.chain {
-            let source = "the snapshot";
-            return Err(Damage::OtherHistory { index, source });
+        if let Some(through) = through {
+            self.committed_up_to(through, each);
         }
-        Ok(())
+    }
+
+    fn committed_up_to(&mut self, index: LogIndex, each: &mut dyn FnMut(Seen<'_>)) {
+        while self.uncommitted.len() > 1 && self.uncommitted[0].index < index {
+            self.uncommitted.pop_front();
+        }
+        // With a snapshot of another history nothing may be applied.
+        if self.snapshot_agrees != Some(false) {
+            each(Seen::Committed(index));
+        }
     }
 
     /// No record of this segment stands at `at`: the log ends there, goes on in the next segment, or is damaged.
@@ -587,6 +805,24 @@ fn hard_state(header: &SegmentHeader) -> HardState {
     HardState {
         term: header.term,
         vote: header.vote,
+    }
+}
+
+/// The term and vote that the mark tells.
+pub fn marked_hard_state(mark: &Mark) -> HardState {
+    HardState {
+        term: mark.hard_term,
+        vote: mark.vote,
+    }
+}
+
+/// The later one of what two places say of the same node. In a term it votes only once.
+fn newer(one: HardState, other: HardState) -> HardState {
+    let nobody = wire::journal::NodeId(0);
+    if (other.term, other.vote != nobody) > (one.term, one.vote != nobody) {
+        other
+    } else {
+        one
     }
 }
 

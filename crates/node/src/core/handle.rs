@@ -144,7 +144,11 @@ where
         observe: impl FnMut(&M) + Send + 'static,
         ended: impl FnOnce(&CoreEnd) + Send + 'static,
     ) -> std::io::Result<(Arc<Self>, JoinHandle<CoreEnd>)> {
-        let Recovered { applier, journal } = recovered;
+        let Recovered {
+            applier,
+            journal,
+            suffix,
+        } = recovered;
         let handle = journal.handle();
         let identity = *handle.identity();
         let replica_settings = Settings {
@@ -166,7 +170,7 @@ where
         });
         let (queue, received) = bounded(COMMANDS_QUEUED_MAX + CANCELS_QUEUED_EXTRA + WAKES_MAX);
         let (hard_state, publisher) = (journal.hard_state(), publish.bell().clone());
-        let replica = Replica::new(&replica_settings, applier, hard_state, Vec::new());
+        let replica = Replica::new(&replica_settings, applier, hard_state, suffix);
         let (state, unable) = match replica {
             Ok(replica) => {
                 let observe = Box::new(observe);

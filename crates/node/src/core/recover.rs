@@ -2,17 +2,19 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use replica::{Applied, Applier};
+use replica::{Applied, Applier, LogEntry};
 use types::{AppliedBatch, Command, Event, StateMachine};
 use wire::membership::Membership;
 
-use crate::journal::{Journal, JournalError, JournalHandle, JournalSettings, Quarantine};
+use crate::journal::{Journal, JournalError, JournalHandle, JournalSettings, Opened, Quarantine, Voters};
 
-/// A state that stands at the end of its journal.
+/// A state that stands at the end of what its journal says is committed.
 #[derive(Debug)]
 pub struct Recovered<M: StateMachine> {
     pub(super) applier: Applier<M>,
     pub(super) journal: Journal,
+    /// The entries behind that. Empty if there is only one voter.
+    pub(super) suffix: Vec<LogEntry>,
 }
 
 impl<M: StateMachine> Recovered<M> {
@@ -35,7 +37,8 @@ impl<M: StateMachine> Recovered<M> {
 /// Opens the journal and applies to `machine`, which stands at `applied` (index 0: an empty one), where `membership` is who
 /// belongs to the group, what is behind that.
 ///
-/// What comes of it goes to `each`. With one voter, what is in the journal is committed.
+/// What comes of it goes to `each`. To a lone voter everything in its journal is committed; where there are several, the
+/// entries of which that is not known are handed over as they are.
 pub fn recover<M>(
     settings: &JournalSettings,
     machine: M,
@@ -48,20 +51,39 @@ where
 {
     let quarantine = Quarantine::read(&settings.folder)?;
     let mut applier = Applier::new(&settings.identity, machine, applied, membership, quarantine.0);
-    let opened = catch_unwind(AssertUnwindSafe(|| {
-        Journal::open(settings, applied, &mut |entry| {
+    let opened = catch_unwind(AssertUnwindSafe(|| -> Result<_, JournalError> {
+        let opened = Journal::open_as(settings, Voters::Several, applied, &mut |entry| {
             if let Some(batch) = applier.apply(entry)? {
                 each(&batch);
             }
             Ok(())
-        })
+        });
+        let Opened {
+            journal, mut suffix, ..
+        } = opened?;
+        let decides_alone = applier.membership().is_lone_voter(settings.identity.node)
+            && suffix.iter().all(|entry| !entry.kind.changes_members());
+        if decides_alone {
+            for entry in suffix.drain(..) {
+                if let Some(batch) = applier.apply(&entry)? {
+                    each(&batch);
+                }
+            }
+        }
+        let stands = applier.applied();
+        journal.set_committed(stands.index, stands.sequence);
+        Ok((journal, suffix))
     }));
-    let journal = match opened {
-        Ok(opened) => opened?.0,
+    let (journal, suffix) = match opened {
+        Ok(opened) => opened?,
         Err(panic) => match applier.applying() {
             Some(sequence) => return Err(JournalError::Panicked(sequence)),
             None => std::panic::resume_unwind(panic),
         },
     };
-    Ok(Recovered { applier, journal })
+    Ok(Recovered {
+        applier,
+        journal,
+        suffix,
+    })
 }

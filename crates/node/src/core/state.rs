@@ -231,7 +231,7 @@ where
                         "there is no link to the peer; its message is dropped"
                     );
                 }
-                Output::Truncate { .. } => return Err(JournalError::Truncate.into()),
+                Output::Truncate { after } => self.journal.truncate(after)?,
                 Output::Stop(reason) => return Err(CoreEnd::Stop(reason)),
             }
         }
@@ -268,6 +268,9 @@ where
                 .record_many(Stage::Apply, apply_ns, waiters.len() as u64);
         }
         let last = batch.header.last_sequence();
+        // Before anybody hears of it: whoever does may read it.
+        let committed = self.replica.applier().applied();
+        self.journal.set_committed(committed.index, committed.sequence);
         self.shared.last_applied.store(last.0, Ordering::Release);
         for (index, waiter) in waiters.into_iter().enumerate() {
             let batch = Arc::clone(&batch);

@@ -277,7 +277,14 @@ fn a_full_disk_is_told_at_once_and_left_again() {
         BTreeSet::new(),
     );
     // Not even the first entry of the term has room: it starts all the same, and says why it takes nothing.
-    let running = start_recovered(Recovered { applier, journal }, 100_000);
+    let running = start_recovered(
+        Recovered {
+            applier,
+            journal,
+            suffix: Vec::new(),
+        },
+        100_000,
+    );
     while running.core.status().accepting != full {
         std::thread::yield_now();
     }

@@ -118,9 +118,6 @@ pub enum JournalError {
         /// The segment.
         segment_bytes: u64,
     },
-    /// Entries that were never committed would have to be dropped.
-    #[error("this program can't yet drop entries that were never committed")]
-    Truncate,
     /// Quarantining is not possible or of no use.
     #[error("quarantine sequence {sequence}: {reason}")]
     Quarantine {

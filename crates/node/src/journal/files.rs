@@ -117,11 +117,19 @@ impl Folder {
     }
 
     pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        #[cfg(test)]
+        self.faults
+            .rename(from, to)
+            .map_err(|error| DiskError::new("rename", from, error))?;
         std::fs::rename(from, to).map_err(|error| DiskError::new("rename", from, error))?;
         self.sync()
     }
 
     pub(super) fn remove(&self, path: &Path) -> Result<(), DiskError> {
+        #[cfg(test)]
+        self.faults
+            .operation()
+            .map_err(|error| DiskError::new("remove", path, error))?;
         std::fs::remove_file(path).map_err(|error| DiskError::new("remove", path, error))
     }
 
@@ -151,6 +159,7 @@ impl DiskFile {
         #[cfg(test)]
         self.faults
             .write(&self.path)
+            .and_then(|()| self.faults.overwrite(&self.file, &self.path, offset, bytes.len()))
             .map_err(|error| self.failed("write", error))?;
         let written = self.file.write_all_at(bytes, offset);
         written.map_err(|error| self.failed("write", error))
@@ -160,12 +169,21 @@ impl DiskFile {
         #[cfg(test)]
         self.faults
             .sync(&self.path)
+            .and_then(|()| self.faults.operation())
             .map_err(|error| self.failed("sync", error))?;
-        self.file.sync_data().map_err(|error| self.failed("sync", error))
+        self.file.sync_data().map_err(|error| self.failed("sync", error))?;
+        #[cfg(test)]
+        self.faults.synced(&self.path);
+        Ok(())
     }
 
     pub(super) fn sync_all(&self) -> Result<(), DiskError> {
-        self.file.sync_all().map_err(|error| self.failed("sync", error))
+        #[cfg(test)]
+        self.faults.operation().map_err(|error| self.failed("sync", error))?;
+        self.file.sync_all().map_err(|error| self.failed("sync", error))?;
+        #[cfg(test)]
+        self.faults.synced(&self.path);
+        Ok(())
     }
 
     /// Overwrites `from..to` with zeros and makes them durable.

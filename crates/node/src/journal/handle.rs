@@ -32,11 +32,28 @@ pub(super) struct Shared {
     pub(super) segments: Mutex<VecDeque<Segment>>,
     /// The commands that the operator quarantined before the node started.
     pub(super) quarantined: BTreeSet<Sequence>,
-    durable_index: AtomicU64,
+    /// Counts the segments that were begun since the start, so that readers notice.
+    begun: AtomicU64,
     durable_sequence: AtomicU64,
+    committed_index: AtomicU64,
+    committed_sequence: AtomicU64,
     failed: AtomicBool,
     full: AtomicBool,
     stopping: AtomicBool,
+}
+
+/// What each of these segments holds of the log ends where this says: where a later one begins, which is before its own end
+/// if that drops a part of it. None for the last one.
+fn ends(segments: &VecDeque<Segment>) -> impl Iterator<Item = (Segment, Option<Place>)> {
+    let mut end: Option<Place> = None;
+    let from_the_last = segments.iter().rev().map(|segment| {
+        let found = (*segment, end);
+        if end.is_none_or(|end| segment.previous.index < end.index) {
+            end = Some(segment.previous);
+        }
+        found
+    });
+    from_the_last.collect::<Vec<_>>().into_iter().rev()
 }
 
 /// Whether there is room for what would be taken now.
@@ -60,8 +77,10 @@ impl Shared {
             segment_bytes,
             segments: Mutex::default(),
             quarantined: BTreeSet::new(),
-            durable_index: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
             durable_sequence: AtomicU64::new(0),
+            committed_index: AtomicU64::new(0),
+            committed_sequence: AtomicU64::new(0),
             failed: AtomicBool::new(false),
             full: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -72,9 +91,39 @@ impl Shared {
         self.segments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A segment was begun. What stands in it, and what that makes void, counts before any of it can be committed.
+    pub(super) fn begin(&self, segment: Segment) {
+        self.segments().push_back(segment);
+        self.begun.fetch_add(1, Ordering::Release);
+    }
+
+    /// A segment was begun with which the log begins anew. Answers with the ones that nobody needs any more.
+    pub(super) fn begin_anew(&self, segment: Segment) -> VecDeque<Segment> {
+        let old = std::mem::replace(&mut *self.segments(), VecDeque::from([segment]));
+        self.begun.fetch_add(1, Ordering::Release);
+        old
+    }
+
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Acquire)
+    }
+
     pub(super) fn set_durable(&self, place: Place) {
-        self.durable_index.store(place.index.0, Ordering::Release);
         self.durable_sequence.store(place.sequence.0, Ordering::Release);
+    }
+
+    /// What is committed stays so: it never goes back.
+    pub(super) fn set_committed(&self, index: LogIndex, sequence: Sequence) {
+        self.committed_index.fetch_max(index.0, Ordering::Release);
+        self.committed_sequence.fetch_max(sequence.0, Ordering::Release);
+    }
+
+    pub(super) fn committed_index(&self) -> LogIndex {
+        LogIndex(self.committed_index.load(Ordering::Acquire))
+    }
+
+    pub(super) fn committed_sequence(&self) -> Sequence {
+        Sequence(self.committed_sequence.load(Ordering::Acquire))
     }
 
     pub(super) fn fail(&self) {
@@ -129,6 +178,16 @@ impl JournalHandle {
         Sequence(self.shared.durable_sequence.load(Ordering::Acquire))
     }
 
+    /// The last sequence that is known to be committed (0: none). Nobody but consensus reads beyond it.
+    pub fn committed_sequence(&self) -> Sequence {
+        self.shared.committed_sequence()
+    }
+
+    /// Entries up to this index are committed, and with them the commands up to this sequence.
+    pub fn set_committed(&self, index: LogIndex, sequence: Sequence) {
+        self.shared.set_committed(index, sequence);
+    }
+
     /// Whether the journal can go on.
     pub fn room(&self) -> Room {
         if self.shared.has_failed() {
@@ -148,28 +207,24 @@ impl JournalHandle {
     /// The oldest sequence that is kept; 1 if nothing was retired.
     pub fn first(&self) -> Sequence {
         let segments = self.shared.segments();
-        segments
-            .front()
-            .map_or(Sequence(1), |segment| segment.previous.sequence.next())
+        let first = segments.iter().map(|segment| segment.previous.sequence.next()).min();
+        first.unwrap_or(Sequence(1))
     }
 
-    /// The last sequence in segments that are written no more (0: none).
+    /// The last committed sequence in segments that are written no more (0: none).
     pub fn closed_through(&self) -> Sequence {
         let segments = self.shared.segments();
-        segments
-            .back()
-            .map(|segment| segment.previous.sequence)
-            .unwrap_or_default()
+        let closed = segments.back().map(|segment| segment.previous.sequence);
+        closed.unwrap_or_default().min(self.committed_sequence())
     }
 
-    /// Bytes of the closed segments that hold anything behind `after`.
+    /// Bytes of the closed segments that hold anything behind `after`, and nothing that is not committed.
     pub fn closed_bytes_behind(&self, after: Sequence) -> u64 {
+        let committed = self.committed_sequence();
         let segments = self.shared.segments();
-        // Where a segment ends is where the next one begins; the last one is not closed.
-        let closed = segments
-            .iter()
-            .skip(1)
-            .filter(|next| next.previous.sequence > after)
+        let closed = ends(&segments)
+            .filter_map(|(_, end)| end)
+            .filter(|end| end.sequence > after && end.sequence <= committed)
             .count();
         closed as u64 * self.shared.segment_bytes
     }
@@ -179,24 +234,17 @@ impl JournalHandle {
     /// error.
     pub fn retire(&self, through: Sequence, index: LogIndex) {
         let mut segments = self.shared.segments();
-        let covered = |next: &Segment| next.previous.sequence <= through && next.previous.index <= index;
-        while segments.get(1).is_some_and(covered) {
-            if let Some(retired) = segments.pop_front() {
-                self.recycler.recycle(retired.number);
-            }
+        let is_covered = |end: Option<Place>| end.is_some_and(|end| end.sequence <= through && end.index <= index);
+        let covered = ends(&segments).take_while(|(_, end)| is_covered(*end)).count();
+        for retired in segments.drain(..covered) {
+            self.recycler.recycle(retired.number);
         }
     }
 
-    /// Reads what is behind `after`, entry by entry. What was retired is refused, also while its file still stands there.
+    /// Reads what is behind `after`, entry by entry, as far as it is committed. What was retired is refused, also while its
+    /// file still stands there.
     pub fn reader(&self, after: LogIndex) -> Result<JournalReader, JournalError> {
-        let kept = self.shared.segments().front().map(|segment| segment.previous.index);
-        if let Some(kept) = kept.filter(|kept| *kept > after) {
-            return Err(JournalError::Retired {
-                wanted: after.next(),
-                first: kept.next(),
-            });
-        }
-        JournalReader::new(self.shared.folder.path(), self.shared.identity, after)
+        JournalReader::live(Arc::clone(&self.shared), after)
     }
 }
 
@@ -209,7 +257,6 @@ impl JournalSource for JournalHandle {
     ) -> Result<(), ReplayError> {
         let failed = |error: JournalError| ReplayError::Journal(error.to_string());
         let mut reader = self.reader(after).map_err(failed)?;
-        let through = through.min(self.durable_sequence());
         while let Some(read) = reader.next(through).map_err(failed)? {
             if !each(&read.entry)? {
                 break;

@@ -36,10 +36,10 @@ pub(crate) use faults::open_with_faults;
 
 pub use error::{DiskError, JournalError};
 pub use handle::{JournalHandle, Room};
-pub use open::create;
+pub use open::{Opened, Voters, create, marked_vote};
 pub use quarantine::Quarantine;
 pub use reader::{JournalReader, ReadEntry};
-pub use writer::{Journal, SyncFigures};
+pub use writer::{Journal, SyncDone, SyncFigures, SyncJob};
 
 /// The smallest segment: a header and a few small records. Real ones are larger than the largest record.
 pub const SEGMENT_BYTES_MIN: u64 = 16 << 10;

@@ -1,20 +1,26 @@
 //! Reading the journal while it is written.
+//!
+//! What stands in a segment is not all a part of the log: a later segment may begin at an earlier place, and what is behind
+//! that place in the ones before it is void. So the entry behind a place is always in the last segment that begins at or
+//! before that place, and a reader goes there as soon as it has come to where another segment begins.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use replica::LogEntry;
 use replica::recovery::{Damage, Location, Place};
 use types::{BatchHeader, Sequence};
 use wire::batch;
 use wire::journal::{
-    Identity, LogIndex, RECORD_BYTES_MAX, RecordKind, RecordView, SEGMENT_HEADER_BYTES, decode_record,
+    Begins, Identity, LogIndex, RECORD_BYTES_MAX, RecordKind, RecordView, SEGMENT_HEADER_BYTES, decode_record,
     decode_segment_header,
 };
 
 use super::files::Folder;
+use super::handle::{Segment, Shared};
 use super::open::{log_entry, read_header};
 use super::{DiskError, JournalError};
 
@@ -32,15 +38,18 @@ pub struct ReadEntry {
     pub at: Location,
 }
 
-/// Reads entries in order, up to what the caller knows to be durable. Checks each record, and that each follows on the
-/// one before it.
+/// Reads the log's entries in order, of a running node up to what is committed. Checks each record, and that each follows
+/// on the one before it.
 #[derive(Debug)]
 pub struct JournalReader {
+    source: Source,
     folder: Folder,
     identity: Identity,
     after: LogIndex,
     place: Place,
     number: u64,
+    /// The index at which a later segment begins, so that this one ends there for the log.
+    bound: Option<LogIndex>,
     file: File,
     path: PathBuf,
     offset: u64,
@@ -48,53 +57,81 @@ pub struct JournalReader {
     window_at: u64,
 }
 
+/// From where a reader knows which segments there are.
+#[derive(Debug)]
+enum Source {
+    /// From the writer, and as of how many that were begun.
+    Live { shared: Arc<Shared>, begun: u64 },
+    /// From the files.
+    Files,
+}
+
 impl JournalReader {
-    /// Reads what is behind `after` in the journal in `path`.
+    /// Reads what is behind `after` in the journal in `path`, which may be written meanwhile: then what is not committed
+    /// may be read too.
     pub fn new(path: &Path, identity: Identity, after: LogIndex) -> Result<Self, JournalError> {
-        let folder = Folder::new(path);
-        let mut start = None;
-        let mut first = LogIndex(1);
-        for number in folder.list()?.segments {
-            let Ok(header) = decode_segment_header(&read_header(&folder.segment(number))?) else {
-                continue;
-            };
-            if header.previous_index > after {
-                if start.is_none() {
-                    first = header.previous_index.next();
-                }
-                break;
+        Self::start(Source::Files, Folder::new(path), identity, after)
+    }
+
+    /// The same for a journal that is open for writing.
+    pub(super) fn live(shared: Arc<Shared>, after: LogIndex) -> Result<Self, JournalError> {
+        let (folder, identity) = (Folder::new(shared.folder.path()), shared.identity);
+        let begun = shared.begun();
+        Self::start(Source::Live { shared, begun }, folder, identity, after)
+    }
+
+    fn start(source: Source, folder: Folder, identity: Identity, after: LogIndex) -> Result<Self, JournalError> {
+        let segments = match &source {
+            Source::Live { shared, .. } => shared.segments().iter().copied().collect(),
+            Source::Files => begun_segments(&folder, &identity)?,
+        };
+        let retired = || {
+            let kept = segments.iter().map(|segment| segment.previous.index).min();
+            JournalError::Retired {
+                wanted: after.next(),
+                first: kept.unwrap_or_default().next(),
             }
-            start = Some((number, header));
-        }
-        let Some((number, header)) = start else {
-            let wanted = after.next();
-            return Err(JournalError::Retired { wanted, first });
         };
-        let path = folder.segment(number);
+        let begins_before = |segment: &&Segment| segment.previous.index <= after;
+        let start = *segments.iter().rev().find(begins_before).ok_or_else(retired)?;
+        let path = folder.segment(start.number);
         let file = File::open(&path).map_err(|error| DiskError::new("open", &path, error))?;
-        let place = Place {
-            index: header.previous_index,
-            term: header.previous_term,
-            sequence: header.previous_sequence,
-            epoch: header.previous_epoch,
-            chain: header.previous_chain,
-        };
-        Ok(Self {
+        let mut reader = Self {
+            source,
             folder,
             identity,
             after,
-            place,
-            number,
+            place: start.previous,
+            number: start.number,
+            bound: None,
             file,
             path,
             offset: SEGMENT_HEADER_BYTES as u64,
             window: Vec::new(),
             window_at: 0,
-        })
+        };
+        reader.bound = reader.bound(&segments);
+        Ok(reader)
     }
 
-    /// The next entry, up to the batch that holds `through`, which must be durable. None behind that.
+    /// The next entry, up to the batch that holds `through`, which must be durable. None behind that, and of a running
+    /// node's journal none that is not committed.
     pub fn next(&mut self, through: Sequence) -> Result<Option<ReadEntry>, JournalError> {
+        let through = match &self.source {
+            Source::Live { shared, .. } => through.min(shared.committed_sequence()),
+            Source::Files => through,
+        };
+        // Whatever is void by now was made so before anything in its place was committed.
+        if let Source::Live { shared, begun } = &mut self.source {
+            let now = shared.begun();
+            if std::mem::replace(begun, now) != now {
+                let segments = shared.segments().iter().copied().collect::<Vec<_>>();
+                self.bound = self.bound(&segments);
+                if self.bound.is_none_or(|bound| bound > self.place.index) {
+                    self.still_there(&segments)?;
+                }
+            }
+        }
         while self.place.sequence < through {
             let Some(read) = self.next_record()? else {
                 continue;
@@ -115,8 +152,38 @@ impl JournalReader {
         }
     }
 
+    /// The place behind the entry of this index, which the log holds, committed or not.
+    pub(super) fn place_behind(folder: &Path, identity: Identity, index: LogIndex) -> Result<Place, JournalError> {
+        let mut reader = Self::new(folder, identity, index)?;
+        while reader.place.index < index {
+            reader.next_record()?;
+        }
+        Ok(reader.place)
+    }
+
+    /// Where the first of the later segments begins, as far as the log goes.
+    fn bound(&self, segments: &[Segment]) -> Option<LogIndex> {
+        let later = segments.iter().filter(|segment| segment.number > self.number);
+        later.map(|segment| segment.previous.index).min()
+    }
+
+    /// The segment was not retired.
+    fn still_there(&self, segments: &[Segment]) -> Result<(), JournalError> {
+        if segments.iter().any(|segment| segment.number == self.number) {
+            return Ok(());
+        }
+        let first = segments.iter().map(|segment| segment.previous.index.next()).min();
+        Err(JournalError::Retired {
+            wanted: self.place.index.next(),
+            first: first.unwrap_or_default(),
+        })
+    }
+
     /// One record further. None if it holds no entry, or if the next segment was entered.
     fn next_record(&mut self) -> Result<Option<ReadEntry>, JournalError> {
+        if self.bound.is_some_and(|bound| bound <= self.place.index) {
+            return self.next_segment().map(|()| None);
+        }
         let at = Location {
             segment: self.number,
             offset: self.offset,
@@ -140,7 +207,13 @@ impl JournalReader {
                     sequence: self.place.sequence.next(),
                     error,
                 };
-                return self.next_segment(error).map(|()| None);
+                // A segment that was not there when it was last looked.
+                let segments = self.segments()?;
+                self.bound = self.bound(&segments);
+                return match self.bound {
+                    Some(bound) if bound <= self.place.index => Ok(None),
+                    _ => Err(error),
+                };
             }
         };
         let (bytes, fields) = (record.bytes, record.fields);
@@ -178,27 +251,35 @@ impl JournalReader {
         Ok(Some(ReadEntry { entry, header, at }))
     }
 
-    /// The segment is at its end: goes over to the next one if that follows, otherwise it is damaged.
-    fn next_segment(&mut self, otherwise: JournalError) -> Result<(), JournalError> {
-        let number = self.number + 1;
-        let path = self.folder.segment(number);
-        let header = match read_header(&path) {
-            Ok(page) => decode_segment_header(&page).ok(),
-            Err(error) if error.error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error.into()),
-        };
-        let follows = header.is_some_and(|header| {
-            header.identity == self.identity
-                && header.number == number
-                && header.previous_index == self.place.index
-                && header.previous_chain == self.place.chain
-        });
-        if !follows {
-            return Err(otherwise);
+    fn segments(&self) -> Result<Vec<Segment>, JournalError> {
+        match &self.source {
+            Source::Live { shared, .. } => Ok(shared.segments().iter().copied().collect()),
+            Source::Files => begun_segments(&self.folder, &self.identity),
         }
-        self.file = File::open(&path).map_err(|error| DiskError::new("open", &path, error))?;
-        self.path = path;
-        self.number = number;
+    }
+
+    /// Goes over to the last segment that begins at or before the place that the reader has come to.
+    fn next_segment(&mut self) -> Result<(), JournalError> {
+        let segments = self.segments()?;
+        let begins_before = |segment: &&Segment| segment.previous.index <= self.place.index;
+        self.bound = self.bound(&segments);
+        self.still_there(&segments)?;
+        let Some(next) = segments.iter().rev().find(begins_before).copied() else {
+            return Ok(());
+        };
+        if (next.previous.index, next.previous.chain) != (self.place.index, self.place.chain) {
+            let damage = Damage::SegmentOutOfPlace {
+                segment: next.number,
+                says: next.number,
+                expected: self.place.index,
+                found: next.previous.index,
+            };
+            return Err(self.damaged(damage));
+        }
+        self.path = self.folder.segment(next.number);
+        self.file = File::open(&self.path).map_err(|error| DiskError::new("open", &self.path, error))?;
+        self.number = next.number;
+        self.bound = self.bound(&segments);
         self.offset = SEGMENT_HEADER_BYTES as u64;
         self.window.clear();
         Ok(())
@@ -239,4 +320,31 @@ impl JournalReader {
             damage,
         }
     }
+}
+
+/// The segments whose headers are whole, from the last one on with which the log begins anew.
+fn begun_segments(folder: &Folder, identity: &Identity) -> Result<Vec<Segment>, JournalError> {
+    let mut segments = Vec::new();
+    for number in folder.list()?.segments {
+        let page = match read_header(&folder.segment(number)) {
+            Ok(page) => page,
+            // It was retired meanwhile.
+            Err(error) if error.error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let Ok(header) = decode_segment_header(&page) else {
+            continue;
+        };
+        if (header.number, &header.identity) != (number, identity) {
+            continue;
+        }
+        if matches!(header.begins, Begins::Jump(_)) {
+            segments.clear();
+        }
+        segments.push(Segment {
+            number,
+            previous: Place::before(&header),
+        });
+    }
+    Ok(segments)
 }

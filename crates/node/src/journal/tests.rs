@@ -1,5 +1,7 @@
 //! Tests of the journal on disk: what each kind of damage comes to.
 
+mod voters;
+
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
@@ -20,7 +22,7 @@ use wire::journal::{
 
 use super::files::Folder;
 use super::open::open;
-use super::{Journal, JournalError, JournalReader, JournalSettings, Room, SEGMENT_BYTES_MIN, create};
+use super::{Journal, JournalError, JournalReader, JournalSettings, Opened, Room, SEGMENT_BYTES_MIN, Voters, create};
 
 fn settings(folder: &Path) -> JournalSettings {
     JournalSettings {
@@ -126,6 +128,11 @@ fn overwrite(path: &Path, offset: u64, bytes: &[u8]) {
 
 /// The record of a batch of `count` commands that follows on `end`.
 fn batch(end: Place, count: u64) -> Record {
+    batch_of(end, count, Term(1), Sequence(0))
+}
+
+/// The same in this term, by a leader that had seen everything up to `committed` committed.
+fn batch_of(end: Place, count: u64, term: Term, committed: Sequence) -> Record {
     let mut encoder = BatchEncoder::new();
     for at in 0..count {
         encoder.push(&Command::clock(Timestamp(at))).unwrap();
@@ -135,12 +142,13 @@ fn batch(end: Place, count: u64) -> Record {
         incarnation: Incarnation(1),
         epoch: Epoch(1),
         first_sequence,
+        committed_through: committed,
         ..BatchHeader::default()
     });
     Record {
         kind: RecordKind::Batch,
         epoch: Epoch(1),
-        term: Term(1),
+        term,
         index: end.index.next(),
         first_sequence,
         last_sequence: header.last_sequence(),
@@ -155,6 +163,7 @@ fn fill(journal: &mut Journal, batches: u64) {
         let record = batch(journal.end(), 3);
         journal.append(&[record]).unwrap();
         journal.sync().unwrap();
+        journal.set_committed(journal.end().index, journal.end().sequence);
     }
 }
 
@@ -668,7 +677,14 @@ fn after_a_failed_sync_nothing_is_written_any_more() {
     let bench = filled(3);
     let folder = Folder::new(&bench.settings.folder);
     let faults = Arc::clone(&folder.faults);
-    let (mut journal, _) = open(&bench.settings, folder, Applied::default(), &mut |_| Ok(())).unwrap();
+    let Opened { mut journal, .. } = open(
+        &bench.settings,
+        folder,
+        Voters::One,
+        Applied::default(),
+        &mut |_| Ok(()),
+    )
+    .unwrap();
     journal.append(&[batch(journal.end(), 3)]).unwrap();
     faults.fail_syncs(true);
     assert!(matches!(journal.sync(), Err(JournalError::Disk(_))));
@@ -692,7 +708,14 @@ fn on_a_full_disk_there_is_no_room_until_there_is() {
     let bench = Bench::new();
     let folder = Folder::new(&bench.settings.folder);
     let faults = Arc::clone(&folder.faults);
-    let (mut journal, _) = open(&bench.settings, folder, Applied::default(), &mut |_| Ok(())).unwrap();
+    let Opened { mut journal, .. } = open(
+        &bench.settings,
+        folder,
+        Voters::One,
+        Applied::default(),
+        &mut |_| Ok(()),
+    )
+    .unwrap();
     fill(&mut journal, 1);
     // The next segment is ready or on its way; the one behind it can't be made.
     faults.fail_writes(Some(ErrorKind::StorageFull));

@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use engine::Exchange;
-use replica::recovery::{Recovered, Scan, segment_file_name};
+use replica::recovery::{Recovered, Scan, Seen, segment_file_name};
 use replica::{Applied, Applier};
+use serde::Serialize;
 use serde_json::json;
 use types::{Command, Sequence, StateMachine as _};
 use wire::batch;
-use wire::journal::{Identity, LogIndex, Mark, decode_segment_header};
+use wire::journal::{Begins, Identity, LogIndex, Mark, decode_segment_header};
 use wire::membership::Membership;
 
 use super::files::Folder;
-use super::mark::{MarkFile, read_mark};
+use super::mark::{MarkFile, Marked, read_mark};
 use super::open::read_header;
 use super::{JournalError, JournalReader, Quarantine, ReadEntry};
 use crate::data_folder::DataFolder;
@@ -108,11 +109,31 @@ impl JournalCommand {
     }
 }
 
+/// What a look at every record came to.
+struct Scanned {
+    recovered: Recovered,
+    records: u64,
+    cuts: Vec<Cut>,
+}
+
+/// Entries that were dropped because they were never committed.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Cut {
+    segment: u64,
+    after: LogIndex,
+    from: LogIndex,
+}
+
 /// A journal on disk as the tools see it. Nothing is locked: a node may be writing it.
 struct Looked {
     folder: Folder,
     identity: Identity,
+    /// The segments, from the last one on with which the log begins anew.
     numbers: Vec<u64>,
+    /// Those before it, which are waiting to be let go.
+    superseded: Vec<u64>,
+    /// The index of the snapshot from a peer with which the log begins, if it does.
+    begins_at: Option<LogIndex>,
     spares: usize,
     snapshots: SnapshotFolder,
     snapshot: Applied,
@@ -127,12 +148,18 @@ impl Looked {
         let folder = Folder::new(&path);
         let listing = folder.list()?;
         let mut identity = None;
-        for number in &listing.segments {
-            if let Ok(header) = decode_segment_header(&read_header(&folder.segment(*number))?) {
-                identity = Some(header.identity);
-                break;
+        let (mut begins_at, mut first) = (None, 0);
+        for (at, number) in listing.segments.iter().enumerate() {
+            let Ok(header) = decode_segment_header(&read_header(&folder.segment(*number))?) else {
+                continue;
+            };
+            identity = identity.or(Some(header.identity));
+            if matches!(header.begins, Begins::Jump(_)) {
+                (begins_at, first) = (Some(header.previous_index), at);
             }
         }
+        let mut superseded = listing.segments;
+        let numbers = superseded.split_off(first);
         let identity = identity.with_context(|| {
             format!(
                 "no segment in {} has a whole header, so nothing says whose journal it is",
@@ -155,28 +182,38 @@ impl Looked {
         Ok(Self {
             folder,
             identity,
-            numbers: listing.segments,
+            numbers,
+            superseded,
+            begins_at,
             spares: listing.spares.len(),
             snapshots,
             snapshot,
         })
     }
 
-    /// Looks at every record. Answers with where the journal ends and how many records it has.
-    fn scan(&self, mark: Mark) -> Result<(Recovered, u64), JournalError> {
+    /// Looks at every record.
+    fn scan(&self, mark: Mark) -> Result<Scanned, JournalError> {
         let damaged = |damage| JournalError::Damaged {
             folder: self.folder.path().to_owned(),
             damage,
         };
         let mut scan = Scan::new(self.identity, mark, self.snapshot);
-        let mut records = 0;
+        let (mut records, mut cuts) = (0, Vec::new());
         for &number in &self.numbers {
             let path = self.folder.segment(number);
             let bytes = std::fs::read(&path).map_err(|error| super::DiskError::new("read", &path, error))?;
-            scan.segment(number, &bytes, &mut |_, _| records += 1)
-                .map_err(damaged)?;
+            scan.segment(number, &bytes, &mut |seen| match seen {
+                Seen::Record(..) => records += 1,
+                Seen::Cut { segment, after, from } => cuts.push(Cut { segment, after, from }),
+                Seen::Committed(_) => {}
+            })
+            .map_err(damaged)?;
         }
-        Ok((scan.finish().map_err(damaged)?, records))
+        Ok(Scanned {
+            recovered: scan.finish().map_err(damaged)?,
+            records,
+            cuts,
+        })
     }
 
     fn reader(&self, after: LogIndex) -> Result<JournalReader, JournalError> {
@@ -198,7 +235,8 @@ impl Looked {
 fn verify(arguments: &JournalArguments, out: &mut dyn Write) -> anyhow::Result<()> {
     let looked = Looked::at(&arguments.data)?;
     let mark = read_mark(&looked.folder)?;
-    let (recovered, records) = looked.scan(mark)?;
+    let scanned = looked.scan(mark)?;
+    let (recovered, records) = (scanned.recovered, scanned.records);
     let end = recovered.end;
     let torn = recovered.tail.and_then(|tail| tail.torn);
     if arguments.json {
@@ -215,6 +253,10 @@ fn verify(arguments: &JournalArguments, out: &mut dyn Write) -> anyhow::Result<(
             "mark_sequence": mark.sequence,
             "snapshot_sequence": looked.snapshot.sequence,
             "torn_tail": torn.map(|error| error.to_string()),
+            "committed_sequence": recovered.committed.sequence,
+            "dropped": scanned.cuts,
+            "begins_at_index": looked.begins_at,
+            "superseded_segments": looked.superseded.len(),
         });
         writeln!(out, "{report}")?;
         return Ok(());
@@ -241,6 +283,22 @@ fn verify(arguments: &JournalArguments, out: &mut dyn Write) -> anyhow::Result<(
         "ends      at index {}, sequence {}, chain {}",
         end.index, end.sequence, end.chain
     )?;
+    for cut in &scanned.cuts {
+        writeln!(
+            out,
+            "dropped   the entries behind index {}, up to {}: never committed, and replaced in {}",
+            cut.after,
+            cut.from,
+            segment_file_name(cut.segment)
+        )?;
+    }
+    if let Some(index) = looked.begins_at {
+        writeln!(
+            out,
+            "begins    behind index {index}, with a snapshot that came from a peer; {} segments before that wait to be let go",
+            looked.superseded.len()
+        )?;
+    }
     writeln!(out, "mark      index {}, sequence {}", mark.index, mark.sequence)?;
     writeln!(out, "snapshot  sequence {}", looked.snapshot.sequence)?;
     match (recovered.tail, torn) {
@@ -327,7 +385,7 @@ fn replay(arguments: &ReplayArguments, out: &mut dyn Write) -> anyhow::Result<()
     let quarantine = Quarantine::read(looked.folder.path())?;
     let mut applier = Applier::new(&looked.identity, machine, start, membership, quarantine.0);
     // What is torn and was never acknowledged is not replayed; what is damaged is refused here.
-    let (recovered, _) = looked.scan(read_mark(&looked.folder)?)?;
+    let recovered = looked.scan(read_mark(&looked.folder)?)?.recovered;
     let mut reader = looked.reader(start.index)?;
     let (mut batches, mut events) = (0u64, 0u64);
     while let Some(read) = reader.next(recovered.end.sequence)? {
@@ -427,7 +485,7 @@ fn remark(arguments: &RemarkArguments, out: &mut dyn Write) -> anyhow::Result<()
         Err(JournalError::Mark { .. }) => {}
         Err(error) => return Err(error.into()),
     }
-    let (recovered, _) = looked.scan(Mark::default())?;
+    let recovered = looked.scan(Mark::default())?.recovered;
     let end = recovered.end;
     if !arguments.yes {
         bail!(
@@ -437,7 +495,13 @@ fn remark(arguments: &RemarkArguments, out: &mut dyn Write) -> anyhow::Result<()
             end.sequence
         );
     }
-    MarkFile::create(&looked.folder)?.write_both(end)?;
+    let marked = Marked {
+        place: end,
+        segment: recovered.tail.map_or(0, |tail| tail.at.segment),
+        hard_state: recovered.hard_state,
+        ..Marked::default()
+    };
+    MarkFile::create(&looked.folder)?.write_both(&marked)?;
     writeln!(out, "The mark now says index {}, sequence {}.", end.index, end.sequence)?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use types::{Epoch, Sequence};
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::{Chain, JOURNAL_VERSION, LogIndex, Term};
+use super::{Chain, JOURNAL_VERSION, LogIndex, NodeId, Replaced, Term};
 
 /// Bytes of one of the two slots: a whole page, so that writing one never harms the other.
 pub const MARK_SLOT_BYTES: usize = 4_096;
@@ -30,6 +30,15 @@ pub struct Mark {
     pub epoch: Epoch,
     /// the chain there.
     pub chain: Chain,
+    /// The last segment that was begun (0: not known; an earlier version did not say it).
+    pub segment: u64,
+    /// The node's term, and
+    pub hard_term: Term,
+    /// whom it voted for in that (0: nobody), so that a node whose journal is damaged does not vote twice.
+    pub vote: NodeId,
+    /// The place of a snapshot from a peer (index 0: none) with which the log is about to begin anew. Once the snapshot is
+    /// there, what stood before is of no use.
+    pub jump: Replaced,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -45,6 +54,12 @@ struct Layout {
     epoch: U32,
     reserved: U32,
     chain: [u8; 32],
+    // From here on there are zeros in what earlier versions wrote, and they read no further.
+    segment: U64,
+    hard_term: U64,
+    vote: U64,
+    jump_index: U64,
+    jump_chain: [u8; 32],
 }
 
 /// The slot's page.
@@ -60,6 +75,11 @@ pub fn encode_mark(mark: &Mark) -> Vec<u8> {
         epoch: mark.epoch.0.into(),
         reserved: 0.into(),
         chain: mark.chain.0,
+        segment: mark.segment.into(),
+        hard_term: mark.hard_term.0.into(),
+        vote: mark.vote.0.into(),
+        jump_index: mark.jump.index.0.into(),
+        jump_chain: mark.jump.chain.0,
     };
     let mut bytes = vec![0; MARK_SLOT_BYTES];
     bytes[..LAYOUT_BYTES].copy_from_slice(layout.as_bytes());
@@ -82,6 +102,13 @@ pub fn decode_mark(bytes: &[u8]) -> Option<Mark> {
         sequence: Sequence(layout.sequence.get()),
         epoch: Epoch(layout.epoch.get()),
         chain: Chain(layout.chain),
+        segment: layout.segment.get(),
+        hard_term: Term(layout.hard_term.get()),
+        vote: NodeId(layout.vote.get()),
+        jump: Replaced {
+            index: LogIndex(layout.jump_index.get()),
+            chain: Chain(layout.jump_chain),
+        },
     })
 }
 
@@ -98,6 +125,13 @@ mod tests {
             sequence: Sequence(4),
             epoch: Epoch(5),
             chain: Chain([6; 32]),
+            segment: 7,
+            hard_term: Term(8),
+            vote: NodeId(9),
+            jump: Replaced {
+                index: LogIndex(10),
+                chain: Chain([11; 32]),
+            },
         };
         let good = encode_mark(&mark);
         assert_eq!(decode_mark(&good), Some(mark));
@@ -108,5 +142,28 @@ mod tests {
         }
         assert_eq!(decode_mark(&good[..4_095]), None);
         assert_eq!(decode_mark(&[0; 4_096]), None);
+    }
+    #[test]
+    fn a_mark_of_the_first_version_is_read() {
+        // As it was written: 88 bytes of layout, then zeros.
+        let mut page = vec![0; MARK_SLOT_BYTES];
+        page[..8].copy_from_slice(&MAGIC);
+        page[12] = 1;
+        for (at, number) in [(16, 1), (24, 2), (32, 3), (40, 4), (48, 5)] {
+            page[at] = number;
+        }
+        page[56..88].copy_from_slice(&[6; 32]);
+        let crc = crc32c::crc32c(&page[CRC_FROM..]);
+        page[8..CRC_FROM].copy_from_slice(&crc.to_le_bytes());
+        let mark = Mark {
+            counter: 1,
+            index: LogIndex(2),
+            term: Term(3),
+            sequence: Sequence(4),
+            epoch: Epoch(5),
+            chain: Chain([6; 32]),
+            ..Mark::default()
+        };
+        assert_eq!(decode_mark(&page), Some(mark));
     }
 }

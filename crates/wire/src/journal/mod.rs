@@ -28,13 +28,14 @@ pub use record::{
     RecordView, decode_record, encode_record, record_bytes,
 };
 pub use segment::{
-    SEGMENT_HEADER_BYTES, SegmentHeader, SegmentHeaderError, decode_segment_header, encode_segment_header,
+    Begins, Replaced, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentHeaderError, decode_segment_header,
+    encode_segment_header,
 };
 
 /// The CRC-32C (Castagnoli) that records, headers and marks carry.
 pub use crc32c::{crc32c, crc32c_append};
 
-/// The layout of segments, records and marks that this code writes, and the only one that it reads.
+/// The layout of records and marks, and the only one that is read; that of segments' headers that drop nothing.
 pub const JOURNAL_VERSION: u8 = 1;
 
 /// The place of an entry in the log. Starts at 1 and has no gaps.
