@@ -568,7 +568,14 @@ fn what_is_appended_takes_an_announced_jump_back() {
     let bench = Bench::new();
     let mut journal = bench.voter();
     lead(&mut journal, 1, 10).unwrap();
+    let says_jump = || {
+        let bytes = std::fs::read(bench.settings.folder.join("mark")).unwrap();
+        [0, MARK_SLOT_BYTES].map(|slot| decode_mark(&bytes[slot..]).unwrap().jump.index.0)
+    };
     journal.announce_jump(elsewhere(50)).unwrap();
+    assert_eq!(says_jump(), [50, 50]);
+    journal.append(&[batch(journal.end(), 1)]).unwrap();
+    assert_eq!(says_jump(), [0, 0], "before it is appended, not only some time later");
     lead(&mut journal, 1, 12).unwrap();
     journal.close().unwrap();
     // What was acknowledged behind the announcement is not given up for the snapshot.
