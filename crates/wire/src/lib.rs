@@ -8,6 +8,7 @@ pub mod errors;
 pub mod event_log;
 pub mod journal;
 pub mod json;
+pub mod peer;
 pub mod signing;
 pub mod snapshot;
 pub mod ws;

@@ -41,7 +41,7 @@ pub enum RecordKind {
 }
 
 impl RecordKind {
-    fn from_number(number: u8) -> Option<Self> {
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
         match number {
             1 => Some(Self::Batch),
             2 => Some(Self::Empty),
