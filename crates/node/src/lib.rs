@@ -31,6 +31,7 @@ pub mod replay;
 pub mod snapshots;
 pub mod threads;
 pub mod tls_files;
+pub mod watched_files;
 
 #[cfg(test)]
 mod testing;
