@@ -24,6 +24,7 @@ pub mod logging;
 pub mod new_cluster;
 pub mod open_files;
 pub mod operations;
+pub mod peers;
 pub mod processors;
 pub mod publisher;
 pub mod recovery;

@@ -7,6 +7,7 @@ mod faults;
 mod journal;
 mod load;
 mod lobster;
+mod peers;
 mod process;
 mod restart;
 mod running;
