@@ -1,5 +1,6 @@
 //! Whole nodes: started, asked, stopped, damaged, and started again.
 
+mod cluster;
 mod commands;
 mod cut_off;
 mod disk_full;
