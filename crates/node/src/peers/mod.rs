@@ -13,8 +13,8 @@
 //! either side, and what is sent to a peer comes in that order or not at all. A frame that is lost stays lost: consensus
 //! sends it again. What waits while a connection breaks is dropped, never sent late.
 //!
-//! Certificates say who a node is ([`name`]); the greeting says what it understands. Files that change are
-//! taken over, and the connections made with the old ones are made again without losing what waits.
+//! Certificates say who a node is ([`name`]); the greeting says what it understands. Files that change are taken over,
+//! and the connections made with the old ones are made again without losing what waits.
 //!
 //! Nothing here may make the core wait: a full queue, a peer that reads nothing and a connection that hangs all end in a
 //! frame that is dropped.
