@@ -24,17 +24,18 @@ use types::{Epoch, Position, Sequence, Timestamp};
 use wire::journal::Identity;
 
 use crate::config::{Config, Idle};
-use crate::core::{CoreEnd, CoreSettings, NoPeers, Recovered};
+use crate::core::{CoreEnd, CoreSettings, NoPeers, Peers, Recovered};
 use crate::data_folder::{DataFolder, DataFolderError};
 use crate::event_log::{EventLog, EventLogConfig, EventLogWriteError, Writer};
 use crate::figures::{self, DiskStatus, DiskWatch, Figures, Shortage, Sources};
+use crate::group::{self, Group, GroupError};
 use crate::journal::{JournalError, JournalHandle};
 use crate::listeners::Listeners;
 use crate::operations::{self, Operations};
 use crate::publisher::{self, PublishReceiver, Publisher, PublisherStatus};
-use crate::recovery::{journal_settings, recover};
+use crate::recovery::{REPAIRING, Recovery, journal_settings, recover};
 use crate::replay::ReplayError;
-use crate::snapshots::{Maker, MakerStatus, SnapshotFolder, keep_evidence};
+use crate::snapshots::{Maker, MakerRequest, MakerStatus, SnapshotFolder, keep_evidence};
 use crate::threads::{Role, Threads};
 use crate::tls_files::{TlsFiles, TlsFilesError};
 
@@ -52,6 +53,9 @@ const SPIN: Duration = Duration::from_secs(1);
 const STALL_LOOK: Duration = Duration::from_millis(25);
 /// ... for at least this long.
 const STALL: Duration = Duration::from_millis(10);
+
+/// Requests that may wait for the thread that makes snapshots.
+const MAKER_REQUESTS_MAX: usize = 8;
 
 /// The epoch of a cluster that was never promoted.
 pub const EPOCH: Epoch = Epoch(1);
@@ -84,6 +88,9 @@ pub enum StartError {
     /// The views.
     #[error("recover the views: {0}")]
     View(#[from] gateway::handle::HistoryError),
+    /// The group.
+    #[error(transparent)]
+    Group(#[from] GroupError),
     /// The certificate.
     #[error(transparent)]
     Tls(#[from] TlsFilesError),
@@ -94,6 +101,10 @@ pub enum StartError {
 
 /// A node whose core runs. It answers nobody before [`Node::serve`].
 pub struct Node {
+    /// Its links to others, if it was told of any.
+    group: Option<Group>,
+    /// Turns true when the node must start again, from a snapshot that its leader sent.
+    again: watch::Receiver<bool>,
     /// Released last.
     folder: DataFolder,
     core: Arc<Core>,
@@ -106,7 +117,7 @@ pub struct Node {
     publisher: Worker<PublisherStatus>,
     maker: Worker<MakerStatus>,
     /// Dropped to end the thread that makes snapshots.
-    maker_requests: Sender<Sender<()>>,
+    maker_requests: Sender<MakerRequest>,
     disk: Worker<DiskStatus>,
     /// Dropped to end the thread that watches the disk.
     disk_stop: Sender<()>,
@@ -128,6 +139,11 @@ pub struct Stopped {
 }
 
 impl Stopped {
+    /// True if the node is to start again, from a snapshot that its leader sent.
+    pub fn begins_anew(&self) -> bool {
+        matches!(self.end, CoreEnd::Installed)
+    }
+
     /// The error that ended the core before it was asked to stop, if one did.
     pub fn graceful(self) -> anyhow::Result<()> {
         if self.end.is_graceful() {
@@ -154,7 +170,9 @@ impl Node {
         snapshots.prepare()?;
         let mut writer = Writer::open(event_log_config(&folder, identity, config))?;
         let settings = journal_settings(&folder, identity, config);
-        let recovered = recover(&settings, &snapshots, &mut writer)?;
+        let Recovery { recovered, repairing } = recover(&folder, &settings, &snapshots, &mut writer)?;
+        let membership = recovered.membership().clone();
+        let group = group::prepare(&config.peers, identity, &membership, &snapshots, folder.file(REPAIRING))?;
         let events = writer.log();
         let view = view_of(&recovered, &events)?;
         let tables = vec![recovered.machine().largest_table(), view.largest_table()];
@@ -163,17 +181,21 @@ impl Node {
         }
 
         let (publish, queue) = publisher::queue();
-        let core_settings = core_settings(config);
-        let started = Core::start(
-            &core_settings,
-            recovered,
-            publish,
-            Box::new(NoPeers),
-            figures::observer(),
-            |_| {},
-        );
+        let mut core_settings = core_settings(config);
+        core_settings.repairing = repairing;
+        let peers: Box<dyn Peers> = match &group {
+            Some(group) => Box::new(group.peers()),
+            None => Box::new(NoPeers),
+        };
+        let (tell_again, again) = watch::channel(false);
+        let ended = move |end: &CoreEnd| {
+            tell_again.send_replace(matches!(end, CoreEnd::Installed));
+        };
+        let started = Core::start(&core_settings, recovered, publish, peers, figures::observer(), ended);
         let (core, core_thread) = started.map_err(|error| StartError::Thread("core", error))?;
-        wait_until_accepting(&core, &core_thread);
+        if membership.is_lone_voter(identity.node) {
+            wait_until_accepting(&core, &core_thread);
+        }
         let handle: Arc<dyn CoreHandle> = Arc::clone(&core) as _;
         let history: Arc<dyn History> = Arc::clone(&events) as _;
         let mut settings = gateway_config(&identity, config);
@@ -192,11 +214,16 @@ impl Node {
             }),
         };
         let publisher = parts.start_publisher(writer, queue, &gateway)?;
-        let (maker_requests, requests) = bounded(1);
+        let (maker_requests, requests) = bounded(MAKER_REQUESTS_MAX);
         let maker = parts.start_maker(config, evidence, Arc::clone(&publisher.status), requests)?;
         let (disk_stop, stopped) = bounded(0);
         let disk = parts.start_disk_watch(config, &folder, Arc::clone(&publisher.status), stopped)?;
+        let group =
+            group.map(|group| group.start(&core, &membership, maker_requests.clone(), Arc::clone(&parts.threads)));
+        let group = group.transpose()?;
         Ok(Self {
+            group,
+            again,
             folder,
             core,
             core_thread,
@@ -246,14 +273,15 @@ impl Node {
     /// Makes a snapshot now, if one is due, and waits for it. The node does so by itself too.
     pub fn snapshot_if_due(&self) {
         let (done, wait) = bounded(1);
-        if self.maker_requests.send(done).is_ok() {
+        if self.maker_requests.send(MakerRequest::IfDue(done)).is_ok() {
             // An error says that the thread ended; then there is no snapshot.
             let _ = wait.recv();
         }
     }
 
-    /// Serves until `stop` turns true and the open requests have ended.
-    pub async fn serve(&self, listeners: Listeners, mut stop: watch::Receiver<bool>) -> std::io::Result<()> {
+    /// Serves until `stop` turns true, or the node must start again, and the open requests have ended.
+    pub async fn serve(&self, listeners: Listeners, stop: watch::Receiver<bool>) -> std::io::Result<()> {
+        let mut stop = either(stop, self.again.clone());
         let public = TcpListener::from_std(listeners.public)?;
         let admin = TcpListener::from_std(listeners.admin)?;
         let (over, operations_over) = watch::channel(false);
@@ -350,6 +378,9 @@ impl Node {
     pub fn stop(self) -> Stopped {
         self.core.stop();
         let end = join("core", self.core_thread).unwrap_or(CoreEnd::PanickedElsewhere);
+        if let Some(group) = self.group {
+            group.stop();
+        }
         // The last handle on the publisher's queue went with the core's thread.
         join("publisher", self.publisher.thread);
         self.maker.status.stop();
@@ -409,7 +440,7 @@ impl Parts {
         config: &Config,
         evidence: PathBuf,
         publisher: Arc<PublisherStatus>,
-        requests: Receiver<Sender<()>>,
+        requests: Receiver<MakerRequest>,
     ) -> Result<Worker<MakerStatus>, StartError> {
         let status = Arc::new(MakerStatus::default());
         let blocks = Arc::clone(&self.blocks);
@@ -476,6 +507,27 @@ fn join<T>(name: &str, thread: JoinHandle<T>) -> Option<T> {
         tracing::error!(thread = name, "the thread panicked");
     }
     ended.ok()
+}
+
+/// Turns true when either does.
+fn either(mut one: watch::Receiver<bool>, mut other: watch::Receiver<bool>) -> watch::Receiver<bool> {
+    let (tell, told) = watch::channel(false);
+    tokio::spawn(async move {
+        let waits = |receiver: &mut watch::Receiver<bool>| receiver.borrow_and_update().to_owned();
+        loop {
+            if waits(&mut one) || waits(&mut other) {
+                tell.send_replace(true);
+                return;
+            }
+            // A sender that is gone says nothing any more.
+            tokio::select! {
+                Ok(()) = one.changed() => {}
+                Ok(()) = other.changed() => {}
+                () = tell.closed() => return,
+            }
+        }
+    });
+    told
 }
 
 /// A lone voter leads as soon as it has written its term's first entry. If the core ends instead, or the disk has no room

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use client::Secret;
-use gateway::sealing::SealingKey;
+use gateway::sealing::{SEALING_KEY_BYTES, SealingKey};
 use secrecy::ExposeSecret as _;
 use types::{AccountId, Action, ClusterId, Event, GroupId, Incarnation, KeyId, KeyMaterial, NewKey, Scopes};
 use wire::journal::{Identity, NodeId};
+use wire::membership::FOUNDER;
 
 use crate::assembly::{Node, SEALING_KEY, StartError};
 use crate::config::Config;
@@ -27,6 +28,11 @@ pub enum NewClusterError {
     /// The sealing key.
     #[error(transparent)]
     Sealing(#[from] gateway::sealing::SealingError),
+    /// It is none.
+    #[error(
+        "make a further node: the sealing key has {0} bytes, not {SEALING_KEY_BYTES}; copy the file of another node"
+    )]
+    SealingKeyLength(usize),
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -48,14 +54,41 @@ pub fn random_cluster_id(prefix: &str) -> ClusterId {
 
 /// Makes the folder of a new cluster, which is none until [`DataFolder::finish`].
 pub fn create(path: &Path, cluster: ClusterId, config: &Config) -> Result<(DataFolder, Identity), NewClusterError> {
+    create_node(path, cluster, FOUNDER, SealingKey::generate()?.expose_secret(), config)
+}
+
+/// Makes the folder of a further node of a cluster, with the sealing key of the others. It holds nothing until the cluster
+/// takes the node in.
+pub fn create_further(
+    path: &Path,
+    cluster: ClusterId,
+    node: NodeId,
+    sealing_key: &[u8],
+    config: &Config,
+) -> Result<(), NewClusterError> {
+    if sealing_key.len() != SEALING_KEY_BYTES {
+        return Err(NewClusterError::SealingKeyLength(sealing_key.len()));
+    }
+    let (folder, identity) = create_node(path, cluster, node, sealing_key, config)?;
+    folder.finish(&identity)?;
+    Ok(())
+}
+
+fn create_node(
+    path: &Path,
+    cluster: ClusterId,
+    node: NodeId,
+    sealing_key: &[u8],
+    config: &Config,
+) -> Result<(DataFolder, Identity), NewClusterError> {
     let folder = DataFolder::create(path)?;
     let identity = Identity {
         cluster,
         group: GroupId(0),
         incarnation: Incarnation(1),
-        node: NodeId(1),
+        node,
     };
-    folder.write(SEALING_KEY, SealingKey::generate()?.expose_secret(), 0o600)?;
+    folder.write(SEALING_KEY, sealing_key, 0o600)?;
     journal::create(&journal_settings(&folder, identity, config))?;
     Ok((folder, identity))
 }

@@ -1,20 +1,28 @@
 //! Recovery: from what is on disk to the state that was last acknowledged.
 //!
+//! A voter whose journal is damaged has peers that hold what it lost: it sets the journal aside as evidence, begins anew
+//! behind its newest snapshot with the term and vote that the mark tells, and neither votes nor stands for election until it
+//! has everything again (`Settings::repairing`). A file says so for as long as that takes, over restarts.
+//!
 //! ```text
 //!  newest whole snapshot ─> journal behind it, applied ─> event log: its tail from what was applied just now, its other
 //!                                                         gaps from an earlier snapshot and a replay of their own
 //! ```
 
+use std::path::Path;
+
 use engine::Exchange;
+use replica::recovery::Place;
+use replica::{Applied, HardState};
 use types::{AppliedBatch, Sequence, StateMachine as _};
-use wire::journal::Identity;
+use wire::journal::{Identity, NodeId, Term};
 
 use crate::assembly::StartError;
 use crate::config::Config;
 use crate::core::{self, Recovered};
-use crate::data_folder::DataFolder;
+use crate::data_folder::{DataFolder, DataFolderError};
 use crate::event_log::Writer;
-use crate::journal::JournalSettings;
+use crate::journal::{self, Journal, JournalError, JournalSettings};
 use crate::publisher::settle;
 use crate::replay::start_of;
 use crate::snapshots::SnapshotFolder;
@@ -28,16 +36,35 @@ pub fn journal_settings(folder: &DataFolder, identity: Identity, config: &Config
     }
 }
 
+/// What was recovered.
+pub(crate) struct Recovery {
+    /// The state and the journal.
+    pub(crate) recovered: Recovered<Exchange>,
+    /// True if something may be missing that this node acknowledged.
+    pub(crate) repairing: bool,
+}
+
 /// Recovers the state and makes the event log fit it.
 pub(crate) fn recover(
+    folder: &DataFolder,
     settings: &JournalSettings,
     snapshots: &SnapshotFolder,
     events: &mut Writer,
-) -> Result<Recovered<Exchange>, StartError> {
+) -> Result<Recovery, StartError> {
     let (machine, base, membership) = start_of::<Exchange>(snapshots, Sequence(u64::MAX))?;
+    let has_peers = !membership.is_lone_voter(settings.identity.node);
     let mut refill = Refill::new(events);
-    let recovered = core::recover(settings, machine, base, membership, &mut |batch| refill.take(batch))?;
+    let recovered = core::recover(settings, machine, base, membership, &mut |batch| refill.take(batch));
     refill.finish();
+    let recovered = match recovered {
+        Err(error @ JournalError::Damaged { .. }) if has_peers => {
+            tracing::error!("{error}. This node's peers have what it lost; it begins anew and is sent it again");
+            set_aside(folder, settings)?;
+            begin_anew(settings, snapshots)?
+        }
+        other => other?,
+    };
+    let repairing = folder.file(REPAIRING).exists();
     let applied = recovered.applied().sequence;
     events.keep_at_least(recovered.machine().rules().request_window_ns);
     settle::<Exchange, _>(events, applied, snapshots, &recovered.journal())?;
@@ -47,7 +74,66 @@ pub(crate) fn recover(
         state_hash = format_args!("{:016x}", recovered.machine().state_hash()),
         "recovered"
     );
-    Ok(recovered)
+    Ok(Recovery { recovered, repairing })
+}
+
+/// The file that is there while a voter gets back what it lost.
+pub(crate) const REPAIRING: &str = "REPAIRING";
+
+/// Keeps a damaged journal as evidence, under another name.
+fn set_aside(folder: &DataFolder, settings: &JournalSettings) -> Result<(), StartError> {
+    let hard_state = journal::marked_vote(settings)?;
+    let text = format!("term = {}\nvote = {}\n", hard_state.term.0, hard_state.vote.0);
+    folder.write(REPAIRING, text.as_bytes(), 0o600)?;
+    let io = |error| DataFolderError::Io {
+        path: settings.folder.clone(),
+        error,
+    };
+    for number in 1_u32.. {
+        let aside = folder.file(&format!("journal.damaged-{number}"));
+        if !aside.exists() {
+            std::fs::rename(&settings.folder, &aside).map_err(io)?;
+            tracing::warn!(path = %aside.display(), "the damaged journal was set aside; remove it once it was looked at");
+            break;
+        }
+    }
+    journal::create(settings)?;
+    Ok(())
+}
+
+/// A new journal behind the newest snapshot.
+fn begin_anew(settings: &JournalSettings, snapshots: &SnapshotFolder) -> Result<Recovered<Exchange>, StartError> {
+    let (machine, base, membership) = start_of::<Exchange>(snapshots, Sequence(u64::MAX))?;
+    let (mut journal, _) = Journal::open(settings, Applied::default(), &mut |_| Ok(()))?;
+    let marker = snapshots
+        .folder
+        .parent()
+        .map(|data| data.join(REPAIRING))
+        .unwrap_or_default();
+    journal.begin_at(Place::from(base), repairing_vote(&marker)?)?;
+    journal.close()?;
+    Ok(core::recover(settings, machine, base, membership, &mut |_| {})?)
+}
+
+/// The term and vote of before the loss.
+fn repairing_vote(path: &Path) -> Result<HardState, StartError> {
+    #[derive(serde::Deserialize)]
+    struct Vote {
+        term: u64,
+        vote: u64,
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| DataFolderError::Io {
+        path: path.to_owned(),
+        error,
+    })?;
+    let Vote { term, vote } = toml::from_str(&text).map_err(|error| DataFolderError::Damaged {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })?;
+    Ok(HardState {
+        term: Term(term),
+        vote: NodeId(vote),
+    })
 }
 
 /// Appends to the event log what it lacks at its end, as recovery comes past it.

@@ -29,6 +29,13 @@ pub trait JournalSource: Send + Sync + 'static {
         each: &mut dyn FnMut(&LogEntry) -> Result<bool, ReplayError>,
     ) -> Result<(), ReplayError>;
 
+    /// Hands over all committed entries behind `after`, until `each` says false.
+    fn read_committed(
+        &self,
+        after: LogIndex,
+        each: &mut dyn FnMut(&LogEntry) -> Result<bool, ReplayError>,
+    ) -> Result<(), ReplayError>;
+
     /// The oldest sequence that it still holds; 1 if nothing was retired.
     fn first(&self) -> Sequence;
 

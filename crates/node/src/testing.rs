@@ -214,6 +214,14 @@ impl JournalSource for MemoryJournal {
         Ok(())
     }
 
+    fn read_committed(
+        &self,
+        after: LogIndex,
+        each: &mut dyn FnMut(&LogEntry) -> Result<bool, ReplayError>,
+    ) -> Result<(), ReplayError> {
+        self.read(after, Sequence(u64::MAX), each)
+    }
+
     fn first(&self) -> Sequence {
         Sequence(self.retired() + 1)
     }

@@ -7,6 +7,7 @@ use wire::journal::{LogIndex, NodeId, RecordKind, Term};
 use wire::peer::{RaftEntry, RaftMessage, RaftSnapshot};
 
 use crate::log::kind_of;
+use crate::protocol::SnapshotPoint;
 
 /// A message between two nodes of a group.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,9 +51,14 @@ impl PeerMessage {
         }
     }
 
-    /// True if a snapshot goes with it: that is sent first, and this when it has arrived.
-    pub fn is_snapshot(&self) -> bool {
-        matches!(&self.0, Content::Consensus(message) if message.get_msg_type() == MessageType::MsgSnapshot)
+    /// The snapshot that goes with it, if one does: that is sent first, and this is heard when it has arrived.
+    pub fn snapshot_point(&self) -> Option<SnapshotPoint> {
+        match &self.0 {
+            Content::Consensus(message) if message.get_msg_type() == MessageType::MsgSnapshot => {
+                SnapshotPoint::decode(&message.get_snapshot().data)
+            }
+            _ => None,
+        }
     }
 }
 

@@ -1,7 +1,11 @@
-//! `meridian init`: the data folder of a new cluster, and its first admin key.
+//! `meridian init`: the data folder of a new cluster, and its first admin key; or that of a further node.
+
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use client::Secret;
+use types::ClusterId;
+use wire::journal::NodeId;
 
 use super::InitArguments;
 use crate::assembly::Node;
@@ -18,6 +22,9 @@ pub fn run(arguments: &InitArguments) -> Result<()> {
         Some(id) => id.parse().with_context(|| format!("take {id:?} as the cluster's id"))?,
         None => new_cluster::random_cluster_id("meridian"),
     };
+    if let (Some(node), Some(sealing_key)) = (arguments.node, &arguments.sealing_key) {
+        return further_node(&arguments.data, cluster_id, NodeId(node), sealing_key, &config);
+    }
     let (folder, identity) = new_cluster::create(&arguments.data, cluster_id, &config)?;
     let secret = Secret::generate_ed25519();
     let node = Node::start(folder, identity, &config)?;
@@ -36,5 +43,19 @@ pub fn run(arguments: &InitArguments) -> Result<()> {
         secret = secret.reveal(),
     );
     stopped.folder.finish(&identity)?;
+    Ok(())
+}
+
+/// The folder of a node that is to join a cluster.
+fn further_node(data: &Path, cluster: ClusterId, node: NodeId, sealing_key: &Path, config: &Config) -> Result<()> {
+    let sealing = std::fs::read(sealing_key).with_context(|| format!("read {}", sealing_key.display()))?;
+    new_cluster::create_further(data, cluster, node, &sealing, config)?;
+    println!(
+        "Node {node} of cluster {cluster} is ready in {path}.\n\n\
+         Next: give it a certificate (meridian cluster issue --node {node}), name it and one of the others in [peers] of its\n\
+         configuration, meridian run --config meridian.toml, then let it in from another node:\n\n    \
+         meridian cluster add --node {node} --address HOST:PORT",
+        path = data.display(),
+    );
     Ok(())
 }

@@ -101,6 +101,12 @@ pub struct InitArguments {
     /// The cluster's name, 1 to 32 of [a-z0-9-]; a random one if not given.
     #[arg(long)]
     pub cluster_id: Option<String>,
+    /// Make the folder of a further node of a cluster that is there, under this number, never used before in it.
+    #[arg(long, requires_all = ["cluster_id", "sealing_key"], value_parser = clap::value_parser!(u64).range(2..))]
+    pub node: Option<u64>,
+    /// A copy of the file sealing.key of the cluster's other nodes, for a further node.
+    #[arg(long, requires = "node")]
+    pub sealing_key: Option<PathBuf>,
 }
 
 /// Arguments of `run`.

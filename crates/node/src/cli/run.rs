@@ -27,20 +27,27 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     }
     let runtime = runtime(&config.node)?;
     let stop = runtime.block_on(async { signals::stop_on_signals() })?;
-    let node = Node::start(folder, identity, &config)?;
-    let listeners = Listeners::bind(&config.listen, BusyPort::Refuse)?;
-    tracing::info!(
-        cluster = %identity.cluster,
-        public = %listeners.public.local_addr()?,
-        admin = %listeners.admin.local_addr()?,
-        operations = %listeners.operations.local_addr()?,
-        sequence = node.core().status().last_applied.0,
-        "serving"
-    );
-    let served = runtime.block_on(node.serve(listeners, stop));
-    let stopped = node.stop();
-    served.context("serve")?;
-    stopped.graceful()
+    let mut folder = folder;
+    loop {
+        let node = Node::start(folder, identity, &config)?;
+        let listeners = Listeners::bind(&config.listen, BusyPort::Refuse)?;
+        tracing::info!(
+            cluster = %identity.cluster,
+            node = identity.node.0,
+            public = %listeners.public.local_addr()?,
+            admin = %listeners.admin.local_addr()?,
+            operations = %listeners.operations.local_addr()?,
+            sequence = node.core().status().last_applied.0,
+            "serving"
+        );
+        let served = runtime.block_on(node.serve(listeners, stop.clone()));
+        let stopped = node.stop();
+        served.context("serve")?;
+        if !stopped.begins_anew() || *stop.borrow() {
+            return stopped.graceful();
+        }
+        folder = stopped.folder;
+    }
 }
 
 /// The threads that serve connections. The core and the operations port have their own.

@@ -2,11 +2,13 @@
 
 mod size;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use types::ClusterId;
+use wire::journal::NodeId;
 
 pub use size::Size;
 
@@ -155,6 +157,12 @@ pub struct PeersConfig {
     pub private_key: Option<PathBuf>,
     /// The authorities whose certificates are believed, PEM.
     pub ca: Option<PathBuf>,
+    /// Where the others reach it, if that is not `listen`.
+    pub advertise: Option<String>,
+    /// Where nodes are reached, by their ids, until the group itself says so.
+    pub addresses: BTreeMap<String, String>,
+    /// A clock that is further than this from those of most others, in milliseconds, is not to be trusted.
+    pub clock_offset_ms_max: u64,
 }
 
 impl Default for PeersConfig {
@@ -164,11 +172,26 @@ impl Default for PeersConfig {
             certificate: None,
             private_key: None,
             ca: None,
+            advertise: None,
+            addresses: BTreeMap::new(),
+            clock_offset_ms_max: 250,
         }
     }
 }
 
 impl PeersConfig {
+    /// Where the others reach it.
+    pub fn advertised(&self) -> String {
+        self.advertise.clone().unwrap_or_else(|| self.listen.to_string())
+    }
+
+    /// The given addresses by node. What is no node's id is left out; `check` refuses it.
+    pub fn addresses(&self) -> BTreeMap<NodeId, String> {
+        let nodes = self.addresses.iter();
+        let nodes = nodes.filter_map(|(node, address)| Some((NodeId(node.parse().ok()?), address.clone())));
+        nodes.collect()
+    }
+
     /// The files, if they are given.
     pub fn files(&self) -> Option<PeerFiles> {
         Some(PeerFiles {
@@ -429,6 +452,16 @@ impl Config {
                     .iter()
                     .all(|file| file.is_none()),
             "peers: certificate, private_key and ca belong together; only some of them are given".to_owned(),
+        );
+        for node in peers.addresses.keys() {
+            check(
+                node.parse::<u64>().is_ok_and(|node| node > 0),
+                format!("peers.addresses: {node:?} is no node's id; it must be a whole number from 1"),
+            );
+        }
+        check(
+            peers.clock_offset_ms_max > 0,
+            "peers.clock_offset_ms_max: must be more than 0".to_owned(),
         );
         let GatewayLimits {
             connections_max,

@@ -64,13 +64,16 @@ pub trait Peers: Send + 'static {
     fn send(&self, to: NodeId, frame: Frame) -> bool;
 
     /// Sends a snapshot to a peer, and with it this message; then says [`CoreEvent::SnapshotSent`].
-    fn send_snapshot(&self, message: PeerMessage);
+    fn send_snapshot(&self, message: PeerMessage, point: SnapshotPoint);
 
     /// Makes a snapshot of a state at or behind this entry, then says [`CoreEvent::SnapshotMade`].
     fn make_snapshot(&self, at_least: LogIndex);
 
     /// Gives the snapshot that came from a peer its name, durably, so that the next start begins with it.
     fn adopt_snapshot(&self, point: &SnapshotPoint) -> std::io::Result<()>;
+
+    /// What this voter had lost is here again, and it counts like any other.
+    fn repaired(&self);
 
     /// Who belongs to the group has changed.
     fn members_changed(&self, membership: &Membership);
@@ -85,13 +88,15 @@ impl Peers for NoPeers {
         false
     }
 
-    fn send_snapshot(&self, _message: PeerMessage) {}
+    fn send_snapshot(&self, _message: PeerMessage, _point: SnapshotPoint) {}
 
     fn make_snapshot(&self, _at_least: LogIndex) {}
 
     fn adopt_snapshot(&self, _point: &SnapshotPoint) -> std::io::Result<()> {
         Err(std::io::Error::other("this node was told of no peers"))
     }
+
+    fn repaired(&self) {}
 
     fn members_changed(&self, _membership: &Membership) {}
 }

@@ -80,8 +80,8 @@ impl Member {
 
     /// Sends what the replica says to a peer.
     pub(super) fn send(&self, message: PeerMessage) {
-        if message.is_snapshot() {
-            self.peers.send_snapshot(message);
+        if let Some(point) = message.snapshot_point() {
+            self.peers.send_snapshot(message, point);
         } else {
             let to = message.to();
             // What is not taken is lost, as on any line: consensus sends it again.
@@ -295,6 +295,8 @@ where
             tracing::error!("this node was removed from its group; stop it. Its data folder is of no use any more");
         }
         self.member.peers.members_changed(membership);
+        // So that a node whose journal is lost still knows that it has peers.
+        self.member.peers.make_snapshot(self.replica.applier().applied().index);
         self.tell_status();
     }
 

@@ -28,6 +28,11 @@ impl<M: StateMachine> Recovered<M> {
         self.applier.applied()
     }
 
+    /// Who belongs to the group there.
+    pub fn membership(&self) -> &Membership {
+        self.applier.membership()
+    }
+
     /// The journal, to read from.
     pub fn journal(&self) -> JournalHandle {
         self.journal.handle()

@@ -242,7 +242,10 @@ where
                 Output::ReadFailed(ticket) => self.member.read_from(ticket, None),
                 Output::SnapshotWanted { at_least } => self.member.peers.make_snapshot(at_least),
                 Output::HandingOver { to, why } => tracing::warn!(to = to.0, %why, "leadership is handed over"),
-                Output::Repaired => tracing::info!("all that was lost is here again; this node votes"),
+                Output::Repaired => {
+                    tracing::info!("all that was lost is here again; this node votes");
+                    self.member.peers.repaired();
+                }
                 Output::Install { point, hard_state } => return Err(self.install(&point, hard_state)),
                 Output::Stop(reason) => return Err(CoreEnd::Stop(reason)),
             }

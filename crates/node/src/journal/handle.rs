@@ -265,6 +265,21 @@ impl JournalSource for JournalHandle {
         Ok(())
     }
 
+    fn read_committed(
+        &self,
+        after: LogIndex,
+        each: &mut dyn FnMut(&replica::LogEntry) -> Result<bool, ReplayError>,
+    ) -> Result<(), ReplayError> {
+        let failed = |error: JournalError| ReplayError::Journal(error.to_string());
+        let mut reader = self.reader(after).map_err(failed)?;
+        while let Some(read) = reader.next_committed().map_err(failed)? {
+            if !each(&read.entry)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn first(&self) -> Sequence {
         Self::first(self)
     }

@@ -121,6 +121,20 @@ impl JournalReader {
             Source::Live { shared, .. } => through.min(shared.committed_sequence()),
             Source::Files => through,
         };
+        self.next_while(|place| place.sequence < through)
+    }
+
+    /// The next committed entry of a running node's journal, those without a batch behind the last one included.
+    pub fn next_committed(&mut self) -> Result<Option<ReadEntry>, JournalError> {
+        let through = match &self.source {
+            Source::Live { shared, .. } => shared.committed_index(),
+            // Nothing here tells what is committed.
+            Source::Files => LogIndex(0),
+        };
+        self.next_while(|place| place.index < through)
+    }
+
+    fn next_while(&mut self, goes_on: impl Fn(&Place) -> bool) -> Result<Option<ReadEntry>, JournalError> {
         // Whatever is void by now was made so before anything in its place was committed.
         if let Source::Live { shared, begun } = &mut self.source {
             let now = shared.begun();
@@ -132,7 +146,7 @@ impl JournalReader {
                 }
             }
         }
-        while self.place.sequence < through {
+        while goes_on(&self.place) {
             let Some(read) = self.next_record()? else {
                 continue;
             };

@@ -69,7 +69,10 @@ impl SnapshotFolder {
             }
             for entry in std::fs::read_dir(&self.folder)? {
                 let path = entry?.path();
-                if path.extension().is_some_and(|extension| extension == "unfinished") {
+                if path
+                    .extension()
+                    .is_some_and(|extension| extension == "unfinished" || extension == "arrived")
+                {
                     std::fs::remove_file(&path)?;
                 }
             }

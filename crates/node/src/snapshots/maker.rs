@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use gateway::handle::History;
+use replica::SnapshotPoint;
 use types::{Sequence, Timestamp};
 use wire::journal::LogIndex;
 
@@ -25,6 +26,19 @@ use crate::replay::{JournalSource, Machine, Replay, ReplayError};
 
 /// How often it looks whether there is something to do.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What it is asked for.
+pub enum MakerRequest {
+    /// A snapshot, if one is due; it says when it is done.
+    IfDue(Sender<()>),
+    /// A snapshot of a state at or behind this entry, for a peer.
+    ForPeer {
+        /// At or behind it.
+        at_least: LogIndex,
+        /// Told of it. Not called if there could be none.
+        made: Box<dyn FnOnce(SnapshotPoint) + Send>,
+    },
+}
 
 /// What others can see of it.
 #[derive(Debug, Default)]
@@ -74,15 +88,22 @@ pub struct Maker<J> {
 impl<J: JournalSource> Maker<J> {
     /// Works until the sender of `requests` is dropped: now and then by itself, and at once if asked to, which it answers
     /// when it is done.
-    pub fn run<M: Machine>(self, requests: &Receiver<Sender<()>>) {
+    pub fn run<M: Machine>(self, requests: &Receiver<MakerRequest>) {
         lower_priority();
         loop {
-            let asked = match requests.recv_timeout(INTERVAL) {
-                Ok(asked) => Some(asked),
-                Err(RecvTimeoutError::Timeout) => None,
+            let mut asked = None;
+            let done = match requests.recv_timeout(INTERVAL) {
+                Ok(MakerRequest::IfDue(tell)) => {
+                    asked = Some(tell);
+                    self.work::<M>()
+                }
+                Ok(MakerRequest::ForPeer { at_least, made }) => self.make_for_peer::<M>(at_least).map(|point| {
+                    point.map(made);
+                }),
+                Err(RecvTimeoutError::Timeout) => self.work::<M>(),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            match self.work::<M>() {
+            match done {
                 Ok(()) => {}
                 Err(error) if error.is_divergence() => {
                     tracing::error!(%error, "the live state differs from a replay of the journal; the node stops");
@@ -118,6 +139,45 @@ impl<J: JournalSource> Maker<J> {
         Ok(info.map(|info| info.last_sequence).unwrap_or_default())
     }
 
+    /// Makes a snapshot of all that is committed by now, if that is at or behind `at_least`. None if it was stopped.
+    fn make_for_peer<M: Machine>(&self, at_least: LogIndex) -> Result<Option<SnapshotPoint>, ReplayError> {
+        let quarantined = self.journal.quarantined();
+        let mut replay = Replay::<M>::start(&self.snapshots, Sequence(u64::MAX), quarantined)?;
+        let from = replay.applied();
+        self.journal.read_committed(from.index, &mut |entry| {
+            replay.apply(entry)?;
+            Ok(!self.status.stop.load(Ordering::Relaxed))
+        })?;
+        let point = SnapshotPoint {
+            applied: replay.applied(),
+            membership: replay.membership().clone(),
+        };
+        if point.applied.index < at_least {
+            return Ok(None);
+        }
+        if point.applied.index > from.index {
+            self.write(&replay)?;
+        }
+        Ok(Some(point))
+    }
+
+    /// Checks the state and writes it.
+    fn write<M: Machine>(&self, replay: &Replay<M>) -> Result<(), ReplayError> {
+        replay.check_whole()?;
+        let info = replay.snapshot_info(&self.snapshots);
+        let info = self
+            .snapshots
+            .write(info, &replay.machine().snapshot(), replay.membership())?;
+        tracing::info!(
+            last_sequence = info.last_sequence.0,
+            bytes = info.state_bytes,
+            "snapshot made"
+        );
+        self.snapshots.prune()?;
+        self.newest()?;
+        Ok(())
+    }
+
     /// Makes a snapshot of what the closed segments hold, if they hold more than the newest one. False if it was stopped.
     pub fn make<M: Machine>(&self) -> Result<bool, ReplayError> {
         let quarantined = self.journal.quarantined();
@@ -133,19 +193,7 @@ impl<J: JournalSource> Maker<J> {
         if replay.applied().sequence < through {
             return Ok(false);
         }
-        replay.check_whole()?;
-        let info = replay.snapshot_info(&self.snapshots);
-        let info = self
-            .snapshots
-            .write(info, &replay.machine().snapshot(), replay.membership())?;
-        tracing::info!(
-            last_sequence = info.last_sequence.0,
-            bytes = info.state_bytes,
-            replayed = info.last_sequence.0 - from.sequence.0,
-            "snapshot made"
-        );
-        self.snapshots.prune()?;
-        self.newest()?;
+        self.write(&replay)?;
         Ok(true)
     }
 

@@ -7,4 +7,4 @@ mod maker;
 mod tests;
 
 pub use file::{Loaded, SNAPSHOTS_KEPT, SnapshotFileError, SnapshotFolder};
-pub use maker::{Maker, MakerStatus, keep_evidence};
+pub use maker::{Maker, MakerRequest, MakerStatus, keep_evidence};
