@@ -62,7 +62,7 @@ impl Shared {
         } else {
             self.core.hand_over_together(command, waiter)
         };
-        submitted.map_err(|error| Failure::from(error).request_id(request_id.as_str()))?;
+        submitted.map_err(|error| self.not_taken(error).request_id(request_id.as_str()))?;
         self.stages.record(Stage::Read, read_at.since_ns(received_at));
         self.stages.record(Stage::Verify, verified_at.since_ns(read_at));
         Ok(pending)
@@ -95,7 +95,7 @@ impl Shared {
         let Ok(Ok(answer)) = answered else {
             return Err(Refusal::OutcomeUnknown.into());
         };
-        Ok(answer?)
+        answer.map_err(|error| self.not_taken(error))
     }
 
     /// What came of a command that was applied: of a repeat, what came of it the first time.

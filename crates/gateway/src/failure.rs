@@ -4,6 +4,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use wire::errors::{ErrorCode, Refusal};
+use wire::journal::NodeId;
 use wire::json::Problem;
 
 use crate::handle::{HistoryError, NotAccepting, SubmitError};
@@ -43,6 +44,19 @@ impl Failure {
     #[must_use]
     pub fn retry_after_ms(mut self, milliseconds: u64) -> Self {
         self.0.retry_after_ms = Some(milliseconds);
+        self
+    }
+
+    /// Says that waiting may help.
+    #[must_use]
+    pub fn retry_later(self) -> Self {
+        self.retry_after_ms(RETRY_AFTER_MS_DEFAULT)
+    }
+
+    /// Says who leads the group.
+    #[must_use]
+    pub fn leader(mut self, leader: NodeId) -> Self {
+        self.0.leader = Some(leader.0);
         self
     }
 

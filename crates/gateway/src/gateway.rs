@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Semaphore, watch};
-use types::{AccountId, AppliedBatch, Key, KeyId, OrderTarget, Position, Sequence};
+use types::{AccountId, AppliedBatch, Key, KeyId, OrderTarget, Position};
 use wire::errors::Refusal;
 
 use crate::auth::Verifiers;
@@ -95,23 +95,17 @@ impl Gateway {
 }
 
 impl Shared {
-    /// Waits until the view has what the core had executed when this was called: then a query sees the caller's own
-    /// writes.
+    /// Waits until the view has what the core had executed when this was called: then a query sees what this node has
+    /// answered.
     pub async fn catch_up(&self) -> Result<(), Failure> {
         self.wait_for(self.core.status().last_applied).await
-    }
-
-    /// Waits until the view has a sequence.
-    pub async fn wait_for(&self, sequence: Sequence) -> Result<(), Failure> {
-        let wait = tokio::time::timeout(self.config.view_timeout, self.view.wait_until(sequence));
-        wait.await.map_err(|_| Failure::new(Refusal::ViewBehind))
     }
 
     /// A key that is active. One that isn't known yet may have been made a moment ago.
     pub async fn active_key(&self, id: KeyId) -> Result<Arc<Key>, Failure> {
         let mut key = self.view.key(id);
         if key.is_none() {
-            self.catch_up().await?;
+            self.be_latest().await?;
             key = self.view.key(id);
         }
         let refused = || Failure::new(Refusal::KeyNotAccepted).field(wire::signing::HEADER_KEY);

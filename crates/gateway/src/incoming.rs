@@ -20,6 +20,7 @@ use crate::answer::Executed;
 use crate::auth::{self, Caller, SignatureHeaders};
 use crate::failure::Failure;
 use crate::gateway::Shared;
+use crate::leadership;
 use crate::query::Query;
 use crate::rate_limits::Standing;
 use crate::stamps::{Connection, ReceivedAt};
@@ -131,9 +132,22 @@ impl Incoming {
 
     /// Hands a command of the request over and waits for what comes of it.
     pub async fn execute(&self, command: Command) -> Result<Executed, Failure> {
+        let request_id = command.request_id;
+        let reaches = self.reaches_leader();
+        reaches.map_err(|failure| failure.request_id(request_id.as_str()))?;
         let finished = self.shared.execute(command, self.read_at).await;
         self.was_applied(finished.applied_at);
         finished.executed
+    }
+
+    /// Refuses a request that is not to be passed on where it would have to be.
+    pub fn reaches_leader(&self) -> Result<(), Failure> {
+        if leadership::may_forward(&self.parts.headers)? {
+            return Ok(());
+        }
+        self.shared.leading().map(drop).inspect_err(|failure| {
+            self.shared.metrics.outcome(failure.problem().outcome);
+        })
     }
 
     /// Notes when the last command of the request had been applied, if it was.

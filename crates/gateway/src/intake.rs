@@ -142,7 +142,7 @@ async fn instrument_of_order(
 ) -> Result<Arc<Instrument>, Failure> {
     let mut order = shared.view.open_order(caller.account, target);
     if order.is_none() {
-        shared.catch_up().await?;
+        shared.be_latest().await?;
         order = shared.order_now(caller.account, target).await?.map(|(order, _)| order);
     }
     let order = order.ok_or_else(|| Failure::new(Refusal::OrderNotFound))?;
@@ -188,7 +188,12 @@ pub(crate) async fn instrument(shared: &Shared, symbol: &str) -> Result<Arc<Inst
     if let Some(instrument) = shared.view.reference().instrument_by_symbol(symbol) {
         return Ok(Arc::clone(instrument));
     }
-    shared.catch_up().await?;
+    shared.be_latest().await?;
+    known_instrument(shared, symbol)
+}
+
+/// The instrument of a name that the view knows.
+pub(crate) fn known_instrument(shared: &Shared, symbol: &str) -> Result<Arc<Instrument>, Failure> {
     let reference = shared.view.reference();
     let instrument = reference.instrument_by_symbol(symbol).cloned();
     instrument.ok_or_else(|| Failure::new(Refusal::SymbolUnknown).field("symbol"))
@@ -199,7 +204,7 @@ pub(crate) async fn asset(shared: &Shared, symbol: &str, field: &str) -> Result<
     if let Some(asset) = shared.view.reference().asset_by_symbol(symbol) {
         return Ok(asset);
     }
-    shared.catch_up().await?;
+    shared.be_latest().await?;
     let asset = shared.view.reference().asset_by_symbol(symbol);
     asset.ok_or_else(|| Failure::new(Refusal::SymbolUnknown).field(field))
 }

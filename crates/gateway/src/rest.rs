@@ -3,6 +3,7 @@
 mod account;
 mod admin;
 mod admin_intake;
+mod cluster;
 mod market;
 mod orders;
 pub(crate) mod validate;
@@ -90,5 +91,9 @@ fn admin_routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(admin::withdraw))
         .routes(routes!(admin::cancel_all))
         .routes(routes!(admin::set_rules, admin::rules))
+        .routes(routes!(cluster::status))
+        .routes(routes!(cluster::add_member))
+        .routes(routes!(cluster::remove_member))
+        .routes(routes!(cluster::transfer_leadership))
         .routes(routes!(market::time))
 }

@@ -33,8 +33,8 @@ use serde::{Deserialize, Serialize};
 use crate::json::write::{OrderAnswerParts, number, order_answer};
 use crate::json::{
     Balance, BalanceReason, BatchAnswer, BatchRequest, CancelAfterAnswer, CancelAllAnswer, CancelItem, CancelRef,
-    DecimalText, Fill, NewOrder, NewOrderRef, Order, OrderAnswer, Position, Problem, ReplaceItem, ReplaceRef, Scope,
-    Side, TimeText, Trade,
+    DecimalText, Fill, Freshness, NewOrder, NewOrderRef, Order, OrderAnswer, Position, Problem, ReplaceItem,
+    ReplaceRef, Scope, Side, TimeText, Trade,
 };
 
 /// Items in one stream message.
@@ -265,6 +265,9 @@ pub struct Subscribe {
     /// next (`trades`, `fills`). Sequence 0 is before everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Position>,
+    /// How fresh a snapshot of the account's own is; left out: `linearizable`. Market data takes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freshness: Option<Freshness>,
 }
 
 /// No longer follow a stream.

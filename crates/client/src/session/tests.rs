@@ -50,6 +50,7 @@ fn follow_trades(session: &mut Session, from: u64) {
         symbol: Some("A".into()),
         depth: None,
         from: Some(at(from)),
+        freshness: None,
     };
     session.submit(Request::Subscribe(subscribe), sender, Instant::now());
     let id = session.next_id - 1;

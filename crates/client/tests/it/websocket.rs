@@ -175,6 +175,7 @@ async fn a_stream_is_resumed_from_its_last_position() {
         symbol: Some("A".into()),
         depth: None,
         from: None,
+        freshness: None,
     };
     client.subscribe(subscribe).await.unwrap();
     let mut seen = Vec::new();

@@ -3,10 +3,11 @@
 use axum::Json;
 use types::limits::{BATCH_REQUEST_ITEMS_MAX, CANCEL_AFTER_NS_MAX, REQUEST_BYTES_MAX};
 use types::{AccountId, Action, Balance, CancelAfter, FillId, Scopes};
-use wire::json::{self, Role};
+use wire::json::{self, Freshness, Role};
 use wire::signing::WINDOW_MS_MAX;
 
 use crate::failure::Failure;
+use crate::freshness::{self, Answered};
 use crate::gateway::Shared;
 use crate::incoming::Incoming;
 use crate::intake;
@@ -41,14 +42,16 @@ pub(crate) async fn cancel_after(incoming: Incoming) -> Result<Json<json::Cancel
 #[utoipa::path(get, path = "/v1/fills", tag = "account", operation_id = "fills", security(("signature" = [])),
     params(
         ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 500; left out: 100."),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
+        ("freshness" = Option<String>, Query, description = "How fresh the answer is to be: `linearizable` (left out: that) or `stale`.")),
     responses((status = 200, description = "A page.", body = json::Fills), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn fills(incoming: Incoming) -> Result<Json<json::Fills>, Failure> {
+pub(crate) async fn fills(incoming: Incoming) -> Result<Answered<json::Fills>, Failure> {
     let shared = &incoming.shared;
-    let query = incoming.query(&["limit", "cursor"])?;
+    let query = incoming.query(&["limit", "cursor", freshness::QUERY_KEY])?;
     let (limit, before): (usize, Option<FillId>) = (query.limit()?, query.cursor()?);
+    let freshness = freshness::asked_for(&query)?;
     let caller = incoming.verify(Scopes::READ).await?;
-    shared.catch_up().await?;
+    shared.be_fresh(&caller, freshness).await?;
     let page = fills_page(&shared.view, &shared.past, caller.account, before, limit).await?;
     let next_cursor = page
         .items
@@ -61,31 +64,42 @@ pub(crate) async fn fills(incoming: Incoming) -> Result<Json<json::Fills>, Failu
         let role = if fill.is_maker { Role::Maker } else { Role::Taker };
         Some(json::Fill::new(&fill.trade, role, position, fill.sequenced_at, &scale))
     });
-    Ok(Json(json::Fills {
+    let body = json::Fills {
         fills: fills.collect(),
         next_cursor,
         position: page.position.into(),
-    }))
+    };
+    Ok(Answered {
+        body,
+        position: page.position,
+        freshness,
+    })
 }
 
 /// The account's balances
 #[utoipa::path(get, path = "/v1/balances", tag = "account", operation_id = "balances", security(("signature" = [])),
+    params(("freshness" = Option<String>, Query, description = "How fresh the answer is to be: `linearizable` (left out: that) or `stale`.")),
     responses((status = 200, description = "The balances.", body = json::Balances), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn balances(incoming: Incoming) -> Result<Json<json::Balances>, Failure> {
-    incoming.query(&[])?;
+pub(crate) async fn balances(incoming: Incoming) -> Result<Answered<json::Balances>, Failure> {
+    let freshness = freshness::asked_for(&incoming.query(&[freshness::QUERY_KEY])?)?;
     let caller = incoming.verify(Scopes::READ).await?;
-    incoming.shared.catch_up().await?;
-    Ok(Json(balances_of(&incoming.shared, caller.account)))
+    incoming.shared.be_fresh(&caller, freshness).await?;
+    Ok(balances_of(&incoming.shared, caller.account, freshness))
 }
 
 /// An account's balances as JSON.
-pub(super) fn balances_of(shared: &Shared, account: AccountId) -> json::Balances {
+pub(super) fn balances_of(shared: &Shared, account: AccountId, freshness: Freshness) -> Answered<json::Balances> {
     let (position, balances) = shared.view.balances(account);
     let balances = balances.iter().filter_map(|balance| balance_as_json(shared, balance));
-    json::Balances {
+    let body = json::Balances {
         account_id: account.to_string(),
         balances: balances.collect(),
         position: position.into(),
+    };
+    Answered {
+        body,
+        position,
+        freshness,
     }
 }
 
@@ -97,12 +111,14 @@ pub(super) fn balance_as_json(shared: &Shared, balance: &Balance) -> Option<json
 
 /// The limits that hold for the caller
 #[utoipa::path(get, path = "/v1/limits", tag = "account", operation_id = "limits", security(("signature" = [])),
+    params(("freshness" = Option<String>, Query, description = "How fresh the answer is to be: `linearizable` (left out: that) or `stale`.")),
     responses((status = 200, description = "The limits.", body = json::Limits), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn limits(incoming: Incoming) -> Result<Json<json::Limits>, Failure> {
-    incoming.query(&[])?;
+pub(crate) async fn limits(incoming: Incoming) -> Result<Answered<json::Limits>, Failure> {
+    let freshness = freshness::asked_for(&incoming.query(&[freshness::QUERY_KEY])?)?;
     let shared = &incoming.shared;
     let caller = incoming.verify(Scopes::READ).await?;
-    shared.catch_up().await?;
+    shared.be_fresh(&caller, freshness).await?;
+    let position = shared.view_position();
     let rules = shared.view.reference().rules();
     let horizon = shared.core.now().0.saturating_sub(rules.request_window_ns);
     let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
@@ -110,7 +126,7 @@ pub(crate) async fn limits(incoming: Incoming) -> Result<Json<json::Limits>, Fai
         shared.rate_limits.key_standing(caller.key),
         shared.rate_limits.address_standing(incoming.peer),
     ];
-    Ok(Json(json::Limits {
+    let body = json::Limits {
         rate_limits: buckets.iter().map(|standing| standing.policy()).collect(),
         request_window_ms: (rules.request_window_ns / MILLISECOND_NS).into(),
         request_horizon: types::Timestamp(horizon).into(),
@@ -121,5 +137,10 @@ pub(crate) async fn limits(incoming: Incoming) -> Result<Json<json::Limits>, Fai
         open_orders_max: rules.open_orders_per_account_max,
         open_orders: small(shared.view.open_order_count(caller.account)),
         rules_version: rules.version,
-    }))
+    };
+    Ok(Answered {
+        body,
+        position,
+        freshness,
+    })
 }

@@ -11,6 +11,7 @@ use wire::json;
 use super::{account, admin_intake as read, market};
 use crate::answer::Executed;
 use crate::failure::Failure;
+use crate::freshness::{self, Answered};
 use crate::gateway::Shared;
 use crate::incoming::{Incoming, PathPart};
 use crate::intake;
@@ -106,17 +107,23 @@ pub(crate) async fn create_asset(incoming: Incoming) -> Answer {
 
 /// All assets
 #[utoipa::path(get, path = "/v1/admin/assets", tag = "assets and instruments", operation_id = "assets", security(("signature" = [])),
+    params(("freshness" = Option<String>, Query, description = "How fresh the answer is to be: `linearizable` (left out: that) or `stale`.")),
     responses((status = 200, description = "The assets.", body = json::Assets), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn assets(incoming: Incoming) -> Result<Json<json::Assets>, Failure> {
-    incoming.query(&[])?;
-    incoming.verify(Scopes::ADMIN).await?;
-    incoming.shared.catch_up().await?;
-    let position = incoming.shared.view_position().into();
+pub(crate) async fn assets(incoming: Incoming) -> Result<Answered<json::Assets>, Failure> {
+    let freshness = freshness::asked_for(&incoming.query(&[freshness::QUERY_KEY])?)?;
+    let caller = incoming.verify(Scopes::ADMIN).await?;
+    incoming.shared.be_fresh(&caller, freshness).await?;
+    let position = incoming.shared.view_position();
     let reference = incoming.shared.view.reference();
-    Ok(Json(json::Assets {
+    let body = json::Assets {
         assets: reference.assets().iter().map(Into::into).collect(),
+        position: position.into(),
+    };
+    Ok(Answered {
+        body,
         position,
-    }))
+        freshness,
+    })
 }
 
 /// A new instrument, which starts out halted
@@ -136,13 +143,15 @@ pub(crate) async fn create_instrument(incoming: Incoming) -> Answer {
 #[utoipa::path(get, path = "/v1/admin/instruments", tag = "assets and instruments", operation_id = "all_instruments", security(("signature" = [])),
     params(
         ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 500; left out: 100."),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
+        ("freshness" = Option<String>, Query, description = "How fresh the answer is to be: `linearizable` (left out: that) or `stale`.")),
     responses((status = 200, description = "A page.", body = json::Instruments), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn instruments(incoming: Incoming) -> Result<Json<json::Instruments>, Failure> {
-    let query = incoming.query(&["limit", "cursor"])?;
-    incoming.verify(Scopes::ADMIN).await?;
-    incoming.shared.catch_up().await?;
-    market::page_of_instruments(&incoming.shared, &query)
+pub(crate) async fn instruments(incoming: Incoming) -> Result<Answered<json::Instruments>, Failure> {
+    let query = incoming.query(&["limit", "cursor", freshness::QUERY_KEY])?;
+    let freshness = freshness::asked_for(&query)?;
+    let caller = incoming.verify(Scopes::ADMIN).await?;
+    incoming.shared.be_fresh(&caller, freshness).await?;
+    market::page_of_instruments(&incoming.shared, &query, freshness)
 }
 
 /// New rules for an instrument
@@ -198,20 +207,27 @@ pub(crate) async fn create_account(incoming: Incoming) -> Answer {
 #[utoipa::path(get, path = "/v1/admin/accounts", tag = "accounts and keys", operation_id = "accounts", security(("signature" = [])),
     params(
         ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 500; left out: 100."),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
+        ("freshness" = Option<String>, Query, description = "How fresh the answer is to be: `linearizable` (left out: that) or `stale`.")),
     responses((status = 200, description = "A page.", body = json::Accounts), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn accounts(incoming: Incoming) -> Result<Json<json::Accounts>, Failure> {
-    let query = incoming.query(&["limit", "cursor"])?;
+pub(crate) async fn accounts(incoming: Incoming) -> Result<Answered<json::Accounts>, Failure> {
+    let query = incoming.query(&["limit", "cursor", freshness::QUERY_KEY])?;
     let (limit, after) = (query.limit()?, query.cursor()?);
-    incoming.verify(Scopes::ADMIN).await?;
-    incoming.shared.catch_up().await?;
+    let freshness = freshness::asked_for(&query)?;
+    let caller = incoming.verify(Scopes::ADMIN).await?;
+    incoming.shared.be_fresh(&caller, freshness).await?;
     let page = incoming.shared.view.accounts(after, limit);
     let last = page.items.last().filter(|_| page.more);
-    Ok(Json(json::Accounts {
+    let body = json::Accounts {
         next_cursor: last.map(|account| account.id.to_string()),
         accounts: page.items.iter().map(Into::into).collect(),
         position: page.position.into(),
-    }))
+    };
+    Ok(Answered {
+        body,
+        position: page.position,
+        freshness,
+    })
 }
 
 /// Let an account trade, only cancel, or nothing
@@ -237,17 +253,19 @@ pub(crate) async fn set_account_status(account_id: PathPart, incoming: Incoming)
 
 /// An account's balances
 #[utoipa::path(get, path = "/v1/admin/accounts/{account_id}/balances", tag = "accounts and keys", operation_id = "account_balances", security(("signature" = [])),
-    params(("account_id" = String, Path, description = "The account.")),
+    params(
+        ("account_id" = String, Path, description = "The account."),
+        ("freshness" = Option<String>, Query, description = "How fresh the answer is to be: `linearizable` (left out: that) or `stale`.")),
     responses((status = 200, description = "The balances.", body = json::Balances), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn balances(account_id: PathPart, incoming: Incoming) -> Result<Json<json::Balances>, Failure> {
-    incoming.query(&[])?;
+pub(crate) async fn balances(account_id: PathPart, incoming: Incoming) -> Result<Answered<json::Balances>, Failure> {
+    let freshness = freshness::asked_for(&incoming.query(&[freshness::QUERY_KEY])?)?;
     let id: AccountId = account_id.parse()?;
-    incoming.verify(Scopes::ADMIN).await?;
-    incoming.shared.catch_up().await?;
+    let caller = incoming.verify(Scopes::ADMIN).await?;
+    incoming.shared.be_fresh(&caller, freshness).await?;
     if incoming.shared.view.account(id).is_none() && id != AccountId::FEES && id != AccountId::OPERATOR {
         return Err(Refusal::ResourceNotFound.into());
     }
-    Ok(Json(account::balances_of(&incoming.shared, id)))
+    Ok(account::balances_of(&incoming.shared, id, freshness))
 }
 
 /// A new key
@@ -268,20 +286,27 @@ pub(crate) async fn create_key(incoming: Incoming) -> Answer {
 #[utoipa::path(get, path = "/v1/admin/keys", tag = "accounts and keys", operation_id = "keys", security(("signature" = [])),
     params(
         ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 500; left out: 100."),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
+        ("freshness" = Option<String>, Query, description = "How fresh the answer is to be: `linearizable` (left out: that) or `stale`.")),
     responses((status = 200, description = "A page.", body = json::Keys), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn keys(incoming: Incoming) -> Result<Json<json::Keys>, Failure> {
-    let query = incoming.query(&["limit", "cursor"])?;
+pub(crate) async fn keys(incoming: Incoming) -> Result<Answered<json::Keys>, Failure> {
+    let query = incoming.query(&["limit", "cursor", freshness::QUERY_KEY])?;
     let (limit, after) = (query.limit()?, query.cursor()?);
-    incoming.verify(Scopes::ADMIN).await?;
-    incoming.shared.catch_up().await?;
+    let freshness = freshness::asked_for(&query)?;
+    let caller = incoming.verify(Scopes::ADMIN).await?;
+    incoming.shared.be_fresh(&caller, freshness).await?;
     let page = incoming.shared.view.keys(after, limit);
     let last = page.items.last().filter(|_| page.more);
-    Ok(Json(json::Keys {
+    let body = json::Keys {
         next_cursor: last.map(|key| key.id.to_string()),
         keys: page.items.iter().map(|key| (&**key).into()).collect(),
         position: page.position.into(),
-    }))
+    };
+    Ok(Answered {
+        body,
+        position: page.position,
+        freshness,
+    })
 }
 
 /// Revoke a key
@@ -351,12 +376,18 @@ pub(crate) async fn cancel_all(incoming: Incoming) -> Answer {
 
 /// The limits that requests are executed by
 #[utoipa::path(get, path = "/v1/admin/rules", tag = "rules", operation_id = "rules", security(("signature" = [])),
+    params(("freshness" = Option<String>, Query, description = "How fresh the answer is to be: `linearizable` (left out: that) or `stale`.")),
     responses((status = 200, description = "The limits.", body = json::Rules), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn rules(incoming: Incoming) -> Result<Json<json::Rules>, Failure> {
-    incoming.query(&[])?;
-    incoming.verify(Scopes::ADMIN).await?;
-    incoming.shared.catch_up().await?;
-    Ok(Json((&incoming.shared.view.reference().rules()).into()))
+pub(crate) async fn rules(incoming: Incoming) -> Result<Answered<json::Rules>, Failure> {
+    let freshness = freshness::asked_for(&incoming.query(&[freshness::QUERY_KEY])?)?;
+    let caller = incoming.verify(Scopes::ADMIN).await?;
+    incoming.shared.be_fresh(&caller, freshness).await?;
+    let position = incoming.shared.view_position();
+    Ok(Answered {
+        body: (&incoming.shared.view.reference().rules()).into(),
+        position,
+        freshness,
+    })
 }
 
 /// New limits

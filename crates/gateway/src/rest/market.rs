@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use types::{FillId, Instrument, Symbol};
+use types::{FillId, Instrument, Position, Symbol};
 use wire::errors::Refusal;
-use wire::json::{self, Scale};
+use wire::json::{self, Freshness, Scale};
 
 use crate::failure::Failure;
+use crate::freshness::Answered;
 use crate::gateway::Shared;
 use crate::incoming::{Incoming, PathPart};
 use crate::intake;
@@ -21,18 +21,24 @@ const DEPTH_MAX: usize = 1_000;
 /// The node's time, and the cluster id for signatures
 #[utoipa::path(get, path = "/v1/time", tag = "market data", operation_id = "time",
     responses((status = 200, description = "The time.", body = json::ServerTime), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn time(incoming: Incoming) -> Result<Json<json::ServerTime>, Failure> {
+pub(crate) async fn time(incoming: Incoming) -> Result<Answered<json::ServerTime>, Failure> {
     incoming.query(&[])?;
     let shared = &incoming.shared;
     let status = shared.core.status();
-    Ok(Json(json::ServerTime {
+    let body = json::ServerTime {
         now: shared.core.now().into(),
         clock_error_bound_ns: status.clock_error_bound_ns.into(),
         cluster_id: shared.config.cluster_id.to_string(),
         group: status.group.0,
         epoch: status.epoch.0,
         last_sequence: status.last_applied.into(),
-    }))
+    };
+    let position = Position {
+        group: status.group,
+        epoch: status.epoch,
+        sequence: status.last_applied,
+    };
+    Ok(Answered::stale(body, position))
 }
 
 /// Instruments, by name
@@ -41,16 +47,20 @@ pub(crate) async fn time(incoming: Incoming) -> Result<Json<json::ServerTime>, F
         ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 500; left out: 100."),
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
     responses((status = 200, description = "A page.", body = json::Instruments), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn instruments(incoming: Incoming) -> Result<Json<json::Instruments>, Failure> {
+pub(crate) async fn instruments(incoming: Incoming) -> Result<Answered<json::Instruments>, Failure> {
     let query = incoming.query(&["limit", "cursor"])?;
     incoming.shared.catch_up().await?;
-    page_of_instruments(&incoming.shared, &query)
+    page_of_instruments(&incoming.shared, &query, Freshness::Stale)
 }
 
-pub(super) fn page_of_instruments(shared: &Shared, query: &Query<'_>) -> Result<Json<json::Instruments>, Failure> {
+pub(super) fn page_of_instruments(
+    shared: &Shared,
+    query: &Query<'_>,
+    freshness: Freshness,
+) -> Result<Answered<json::Instruments>, Failure> {
     let limit = query.limit()?;
     let after: Option<Symbol> = query.cursor()?;
-    let position = shared.view_position().into();
+    let position = shared.view_position();
     let reference = shared.view.reference();
     let mut found: Vec<&Arc<Instrument>> = reference
         .instruments()
@@ -61,11 +71,16 @@ pub(super) fn page_of_instruments(shared: &Shared, query: &Query<'_>) -> Result<
     found.truncate(limit);
     let next_cursor = found.last().filter(|_| more).map(|last| last.symbol.to_string());
     let instruments = found.into_iter().map(|instrument| as_json(shared, instrument));
-    Ok(Json(json::Instruments {
+    let body = json::Instruments {
         instruments: instruments.collect::<Result<_, _>>()?,
         next_cursor,
+        position: position.into(),
+    };
+    Ok(Answered {
+        body,
         position,
-    }))
+        freshness,
+    })
 }
 
 /// An instrument as JSON.
@@ -87,11 +102,12 @@ pub(super) fn scale_of(shared: &Shared, instrument: &Instrument) -> Result<Scale
 #[utoipa::path(get, path = "/v1/instruments/{symbol}", tag = "market data", operation_id = "instrument",
     params(("symbol" = String, Path, description = "The instrument.")),
     responses((status = 200, description = "The instrument.", body = json::Instrument), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn instrument(symbol: PathPart, incoming: Incoming) -> Result<Json<json::Instrument>, Failure> {
+pub(crate) async fn instrument(symbol: PathPart, incoming: Incoming) -> Result<Answered<json::Instrument>, Failure> {
     incoming.query(&[])?;
     incoming.shared.catch_up().await?;
-    let instrument = intake::instrument(&incoming.shared, &symbol.0).await?;
-    as_json(&incoming.shared, &instrument).map(Json)
+    let position = incoming.shared.view_position();
+    let instrument = intake::known_instrument(&incoming.shared, &symbol.0)?;
+    Ok(Answered::stale(as_json(&incoming.shared, &instrument)?, position))
 }
 
 /// The book of an instrument
@@ -100,7 +116,7 @@ pub(crate) async fn instrument(symbol: PathPart, incoming: Incoming) -> Result<J
         ("symbol" = String, Path, description = "The instrument."),
         ("depth" = Option<u32>, Query, description = "Price levels on each side, 1 to 1000; left out: 50.")),
     responses((status = 200, description = "The best levels.", body = json::Book), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn book(symbol: PathPart, incoming: Incoming) -> Result<Json<json::Book>, Failure> {
+pub(crate) async fn book(symbol: PathPart, incoming: Incoming) -> Result<Answered<json::Book>, Failure> {
     let shared = &incoming.shared;
     let depth = incoming.query(&["depth"])?.parsed("depth")?.unwrap_or(DEPTH_DEFAULT);
     if !(1..=DEPTH_MAX).contains(&depth) {
@@ -108,7 +124,7 @@ pub(crate) async fn book(symbol: PathPart, incoming: Incoming) -> Result<Json<js
         return Err(Failure::new(Refusal::QueryInvalid).field("depth").detail(detail));
     }
     shared.catch_up().await?;
-    let instrument = intake::instrument(shared, &symbol.0).await?;
+    let instrument = intake::known_instrument(shared, &symbol.0)?;
     let scale = scale_of(shared, &instrument)?;
     let book = shared.view.book(instrument.id, depth);
     let book = book.ok_or_else(|| Failure::new(Refusal::SymbolUnknown))?;
@@ -120,12 +136,13 @@ pub(crate) async fn book(symbol: PathPart, incoming: Incoming) -> Result<Json<js
         };
         levels.into_iter().map(level).collect()
     };
-    Ok(Json(json::Book {
+    let body = json::Book {
         symbol: instrument.symbol.to_string(),
         bids: levels(book.bids),
         asks: levels(book.asks),
         position: book.position.into(),
-    }))
+    };
+    Ok(Answered::stale(body, book.position))
 }
 
 /// The last trades of an instrument, the newest first
@@ -135,12 +152,12 @@ pub(crate) async fn book(symbol: PathPart, incoming: Incoming) -> Result<Json<js
         ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 500; left out: 100."),
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
     responses((status = 200, description = "A page.", body = json::Trades), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn trades(symbol: PathPart, incoming: Incoming) -> Result<Json<json::Trades>, Failure> {
+pub(crate) async fn trades(symbol: PathPart, incoming: Incoming) -> Result<Answered<json::Trades>, Failure> {
     let shared = &incoming.shared;
     let query = incoming.query(&["limit", "cursor"])?;
     let (limit, before): (usize, Option<FillId>) = (query.limit()?, query.cursor()?);
     shared.catch_up().await?;
-    let instrument = intake::instrument(shared, &symbol.0).await?;
+    let instrument = intake::known_instrument(shared, &symbol.0)?;
     let page = shared.view.trades(instrument.id, before, limit);
     let page = page.ok_or_else(|| Failure::new(Refusal::SymbolUnknown))?;
     let next_cursor = page
@@ -159,9 +176,10 @@ pub(crate) async fn trades(symbol: PathPart, incoming: Incoming) -> Result<Json<
             traded_at: trade.sequenced_at.into(),
         })
     });
-    Ok(Json(json::Trades {
+    let body = json::Trades {
         trades: trades.collect(),
         next_cursor,
         position: page.position.into(),
-    }))
+    };
+    Ok(Answered::stale(body, page.position))
 }

@@ -12,6 +12,7 @@ use super::validate;
 use crate::answer::Executed;
 use crate::batch::{self, Batch};
 use crate::failure::Failure;
+use crate::freshness::{self, Answered};
 use crate::gateway::Shared;
 use crate::incoming::{Incoming, PathPart};
 use crate::intake;
@@ -37,10 +38,8 @@ pub(crate) async fn place(incoming: Incoming) -> Result<Response, Failure> {
     let placed = intake::place(shared, &caller, &(&order).into(), incoming.received_at).await;
     let (command, instrument) = placed.map_err(named)?;
     if order.validate_only {
-        let answer = validate::new_order(shared, &command, &instrument)
-            .await
-            .map_err(named)?;
-        return Ok(Json(answer).into_response());
+        let answer = validate::new_order(shared, &caller, &command, &instrument);
+        return Ok(answer.await.map_err(named)?.into_response());
     }
     let executed = incoming.execute(command).await?;
     answer(shared, &executed, status_of_placed(&executed)).await
@@ -73,16 +72,18 @@ fn status_of_placed(executed: &Executed) -> StatusCode {
     params(
         ("symbol" = Option<String>, Query, description = "Only those of this instrument."),
         ("limit" = Option<u32>, Query, description = "Items of a page, 1 to 500; left out: 100."),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before.")),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before."),
+        ("freshness" = Option<String>, Query, description = "How fresh the answer is to be: `linearizable` (left out: that) or `stale`.")),
     responses((status = 200, description = "A page.", body = json::Orders), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn list(incoming: Incoming) -> Result<Json<json::Orders>, Failure> {
+pub(crate) async fn list(incoming: Incoming) -> Result<Answered<json::Orders>, Failure> {
     let shared = &incoming.shared;
-    let query = incoming.query(&["symbol", "limit", "cursor"])?;
+    let query = incoming.query(&["symbol", "limit", "cursor", freshness::QUERY_KEY])?;
     let (limit, after): (usize, Option<OrderId>) = (query.limit()?, query.cursor()?);
+    let freshness = freshness::asked_for(&query)?;
     let caller = incoming.verify(Scopes::READ).await?;
-    shared.catch_up().await?;
+    shared.be_fresh(&caller, freshness).await?;
     let instrument = match query.text("symbol") {
-        Some(symbol) => Some(intake::instrument(shared, symbol).await?.id),
+        Some(symbol) => Some(intake::known_instrument(shared, symbol)?.id),
         None => None,
     };
     let page = shared.view.open_orders(caller.account, instrument, after, limit);
@@ -92,11 +93,16 @@ pub(crate) async fn list(incoming: Incoming) -> Result<Json<json::Orders>, Failu
         .filter(|_| page.more)
         .map(|last| last.order_id.to_string());
     let orders = page.items.iter().map(|order| as_json(shared, order, None));
-    Ok(Json(json::Orders {
+    let body = json::Orders {
         orders: orders.collect::<Result<_, _>>()?,
         next_cursor,
         position: page.position.into(),
-    }))
+    };
+    Ok(Answered {
+        body,
+        position: page.position,
+        freshness,
+    })
 }
 
 fn as_json(shared: &Shared, order: &Order, reason: Option<types::CloseReason>) -> Result<json::Order, Failure> {
@@ -130,17 +136,24 @@ pub(crate) async fn cancel_all(incoming: Incoming) -> Result<Json<json::CancelAl
 
 /// One order, open or closed
 #[utoipa::path(get, path = "/v1/orders/{order_id}", tag = "orders", operation_id = "order", security(("signature" = [])),
-    params(("order_id" = String, Path, description = "The order's id.")),
+    params(
+        ("order_id" = String, Path, description = "The order's id."),
+        ("freshness" = Option<String>, Query, description = "How fresh the answer is to be: `linearizable` (left out: that) or `stale`.")),
     responses((status = 200, description = "The order.", body = json::Order), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn get(order_id: PathPart, incoming: Incoming) -> Result<Json<json::Order>, Failure> {
+pub(crate) async fn get(order_id: PathPart, incoming: Incoming) -> Result<Answered<json::Order>, Failure> {
     look_up(&incoming, by_order_id(&order_id)?).await
 }
 
 /// One order by what the client called it, open or closed
 #[utoipa::path(get, path = "/v1/orders/by-client-id/{client_order_id}", tag = "orders", operation_id = "order_by_client_id", security(("signature" = [])),
-    params(("client_order_id" = String, Path, description = "What the client called it.")),
+    params(
+        ("client_order_id" = String, Path, description = "What the client called it."),
+        ("freshness" = Option<String>, Query, description = "How fresh the answer is to be: `linearizable` (left out: that) or `stale`.")),
     responses((status = 200, description = "The order.", body = json::Order), (status = "default", description = "An error.", body = json::Problem, content_type = "application/problem+json")))]
-pub(crate) async fn get_by_client_id(client_id: PathPart, incoming: Incoming) -> Result<Json<json::Order>, Failure> {
+pub(crate) async fn get_by_client_id(
+    client_id: PathPart,
+    incoming: Incoming,
+) -> Result<Answered<json::Order>, Failure> {
     look_up(&incoming, by_client_id(&client_id)?).await
 }
 
@@ -152,14 +165,20 @@ fn by_client_id(part: &PathPart) -> Result<OrderTarget, Failure> {
     part.parse().map(OrderTarget::ClientOrderId)
 }
 
-async fn look_up(incoming: &Incoming, target: OrderTarget) -> Result<Json<json::Order>, Failure> {
+async fn look_up(incoming: &Incoming, target: OrderTarget) -> Result<Answered<json::Order>, Failure> {
     let shared = &incoming.shared;
-    incoming.query(&[])?;
+    let freshness = freshness::asked_for(&incoming.query(&[freshness::QUERY_KEY])?)?;
     let caller = incoming.verify(Scopes::READ).await?;
-    shared.catch_up().await?;
+    shared.be_fresh(&caller, freshness).await?;
+    // Before the order is looked up, so that it is at least as new as that.
+    let position = shared.view_position();
     let found = shared.order_now(caller.account, &target).await?;
     let (order, reason) = found.ok_or_else(|| Failure::new(Refusal::OrderNotFound))?;
-    as_json(shared, &order, reason).map(Json)
+    Ok(Answered {
+        body: as_json(shared, &order, reason)?,
+        position,
+        freshness,
+    })
 }
 
 /// Change an order's price, quantity or both
@@ -250,6 +269,7 @@ pub(crate) async fn batch(incoming: Incoming) -> Result<Json<json::BatchAnswer>,
     let request: json::BatchRequest = incoming.json()?;
     batch::check(&request.items)?;
     let caller = incoming.verify_batch(request.items.len()).await?;
+    incoming.reaches_leader()?;
     let arrival = (incoming.received_at, incoming.read_at);
     let batch = Batch::submit(&incoming.shared, &caller, &request.items, arrival).await;
     let (items, applied_at) = batch.finish(&incoming.shared).await;

@@ -7,21 +7,26 @@ use types::{
     AccountStatus, Action, Command, Instrument, InstrumentStatus, NewOrder, OrderType, RejectReason, Side, TimeInForce,
 };
 use wire::errors::{ErrorCode, Refusal};
-use wire::json::{self, AppliesTo, Outcome};
+use wire::json::{self, AppliesTo, Freshness, Outcome};
 
+use crate::auth::Caller;
 use crate::failure::Failure;
+use crate::freshness::Answered;
 use crate::gateway::Shared;
 
 /// Says whether a new order would be taken.
 pub(crate) async fn new_order(
     shared: &Shared,
+    caller: &Caller,
     command: &Command,
     instrument: &Instrument,
-) -> Result<json::ValidationAnswer, Failure> {
+) -> Result<Answered<json::ValidationAnswer>, Failure> {
     let Action::Place(order) = &command.action else {
         return Err(Refusal::InternalError.into());
     };
-    shared.catch_up().await?;
+    let freshness = Freshness::Linearizable;
+    shared.be_fresh(caller, freshness).await?;
+    let position = shared.view_position();
     if let Some(reason) = reason_against(shared, command, order, instrument) {
         let mut problem = Failure::new(ErrorCode::from(reason)).into_problem();
         // It was not sequenced: the id is as good as before.
@@ -35,11 +40,16 @@ pub(crate) async fn new_order(
                 .amount(types::Amount(notional(order, instrument, shared).unwrap_or(i64::MAX))),
         ),
     };
-    Ok(json::ValidationAnswer {
+    let body = json::ValidationAnswer {
         outcome: Outcome::NotExecuted,
         applies_to: AppliesTo::Attempt,
         valid: true,
         notional,
+    };
+    Ok(Answered {
+        body,
+        position,
+        freshness,
     })
 }
 

@@ -154,7 +154,7 @@ impl Session {
     /// Replies to a command that was not taken.
     fn refuse_command(&mut self, id: u64, request_id: &RequestId, error: SubmitError) {
         let SubmitError::Busy { retry_after_ms } = error else {
-            return self.reply_failure(id, Failure::from(error).request_id(request_id.as_str()));
+            return self.reply_failure(id, self.shared.not_taken(error).request_id(request_id.as_str()));
         };
         // There are many of these at a time, just when there is no time for them.
         self.shared.metrics.outcome(Outcome::NotExecuted);

@@ -149,7 +149,12 @@ impl Session {
         if subscribe.depth.is_some() && subscribe.channel != ws::Channel::Book {
             return Err(intake::contradiction("depth", "only a book has a depth"));
         }
-        self.open_stream(id, name, from, depth).map_err(Failure::new)
+        if subscribe.freshness.is_some() && !matches!(name, StreamName::Private(..)) {
+            let detail = "only the account's own streams take it";
+            return Err(intake::contradiction("freshness", detail));
+        }
+        let freshness = subscribe.freshness.unwrap_or_default();
+        self.open_stream(id, name, from, depth, freshness).map_err(Failure::new)
     }
 
     async fn on_unsubscribe(&mut self, id: u64, unsubscribe: &Unsubscribe) -> Result<(), Failure> {
@@ -196,8 +201,8 @@ impl Session {
             self.hand_over(id, command, Kind::Place);
             return Ok(());
         }
-        let validated = validate::new_order(&self.shared, &command, &instrument).await;
-        let validation = validated.map_err(named)?;
+        let validated = validate::new_order(&self.shared, &caller, &command, &instrument).await;
+        let validation = validated.map_err(named)?.body;
         self.output.push(reply_text(Reply {
             id,
             status: 200,

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use axum::extract::ws::Utf8Bytes;
 use types::{AppliedBatch, Sequence};
 use wire::errors::Refusal;
-use wire::json::Problem;
+use wire::json::{Freshness, Problem};
 use wire::ws::{Ended, Reply, ServerMessage, Subscription};
 
 use super::MESSAGES_PER_PULL;
 use super::READS_MAX;
 use super::session::{Done, Session};
+use crate::failure::Failure;
 use crate::handle::{History, HistoryError};
 use crate::streams::{Pulled, READ_BYTES, Stream, StreamError, StreamName, to_text};
 use crate::view::{Bell, MARKS_MAX, View};
@@ -290,6 +291,7 @@ impl Session {
         name: StreamName,
         from: Option<types::Position>,
         depth: usize,
+        freshness: Freshness,
     ) -> Result<(), Refusal> {
         let ticket = self.subscriptions.reserve(name)?;
         let shared = Arc::clone(&self.shared);
@@ -297,7 +299,15 @@ impl Session {
         self.working += 1;
         self.work.push(Box::pin(async move {
             let opening = async {
-                shared.catch_up().await.map_err(|failure| failure.into_problem())?;
+                // What this node does not know yet may have been told by another one.
+                let is_ahead = from.is_some_and(|from| from.sequence > shared.view.position().sequence);
+                let is_snapshot = from.is_none() && matches!(name, StreamName::Private(..));
+                let wait = if is_ahead || is_snapshot && freshness == Freshness::Linearizable {
+                    shared.be_latest().await
+                } else {
+                    shared.catch_up().await
+                };
+                wait.map_err(Failure::into_problem)?;
                 let bell = (&bell, ticket.mark);
                 let opened = crate::streams::open(&shared.view, &shared.past, name, bell, from, depth).await;
                 opened.map_err(|error: StreamError| error.problem())

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use gateway::handle::{Applied, CoreHandle, CoreStatus, SubmitError};
+use gateway::handle::{Applied, CoreHandle, CoreStatus, ReadFrom, SubmitError};
 use gateway::rate_limits::{BucketConfig, RateLimitsConfig};
 use gateway::sealing::SealingKey;
 use gateway::stages::Stages;
@@ -13,7 +13,7 @@ use gateway::waiting::{Bells, Waiter};
 use gateway::{Gateway, GatewayConfig};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 use types::*;
@@ -29,11 +29,23 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct LiveCore {
     /// The exchange.
     pub world: Mutex<World>,
+    /// From where on its group says that a read is served; none: it is no group's.
+    pub reads: Mutex<Option<Option<Sequence>>>,
+    /// What the node does not know yet, while it is behind its group.
+    pub behind: Mutex<Option<Vec<Arc<AppliedBatch>>>>,
     stages: Arc<Stages>,
     gateway: OnceLock<Gateway>,
 }
 
 impl LiveCore {
+    /// Learns what the node did not know yet.
+    pub fn catch_up(&self) {
+        let unknown = self.behind.lock().unwrap().take();
+        for batch in unknown.unwrap() {
+            self.publish(&batch);
+        }
+    }
+
     /// Executes commands as one batch.
     pub fn execute(&self, world: &mut World, commands: &[Command]) -> Arc<AppliedBatch> {
         let batch = world.apply(commands);
@@ -48,6 +60,9 @@ impl LiveCore {
     }
 
     fn publish(&self, batch: &Arc<AppliedBatch>) {
+        if let Some(unknown) = &mut *self.behind.lock().unwrap() {
+            return unknown.push(Arc::clone(batch));
+        }
         self.gateway.get().unwrap().publish(batch).unwrap();
     }
 }
@@ -69,7 +84,10 @@ impl CoreHandle for LiveCore {
     }
 
     fn status(&self) -> CoreStatus {
-        let position = self.world.lock().unwrap().exchange.position();
+        let position = match &*self.behind.lock().unwrap() {
+            Some(_) => self.gateway.get().unwrap().view().position(),
+            None => self.world.lock().unwrap().exchange.position(),
+        };
         CoreStatus {
             accepting: Ok(()),
             group: position.group,
@@ -79,6 +97,15 @@ impl CoreHandle for LiveCore {
             queued_count: 0,
             clock_error_bound_ns: 1_000,
         }
+    }
+
+    fn read_from(&self) -> ReadFrom {
+        let Some(from) = *self.reads.lock().unwrap() else {
+            return ReadFrom::Own;
+        };
+        let (name, named) = oneshot::channel();
+        name.send(from).unwrap();
+        ReadFrom::Group(named)
     }
 
     fn now(&self) -> Timestamp {
@@ -138,6 +165,8 @@ impl Live {
         }
         let core = Arc::new(LiveCore {
             world: Mutex::new(world),
+            reads: Mutex::default(),
+            behind: Mutex::default(),
             stages: Arc::default(),
             gateway: OnceLock::new(),
         });

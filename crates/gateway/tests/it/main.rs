@@ -3,6 +3,8 @@
 mod admin;
 mod allocations;
 mod auth;
+mod cluster;
+mod freshness;
 mod limits;
 mod live;
 mod openapi;

@@ -237,7 +237,8 @@ async fn a_core_that_takes_nothing_says_why() {
         for mode in [Mode::Refuse(reason), Mode::RefuseLater(reason)] {
             node.core.set_mode(mode);
             let answer = node.place(&key, &order).await;
-            assert_eq!(answer.status, 503, "{reason}");
+            let status = if reason == NotAccepting::NotLeader { 421 } else { 503 };
+            assert_eq!(answer.status, status, "{reason}");
             assert_eq!(answer.body["title"], reason.sentence());
             assert_eq!(answer.body["outcome"], "not_executed");
             assert_eq!(answer.body["applies_to"], "attempt");

@@ -289,6 +289,48 @@ async fn market_data_needs_no_login_and_resumes_where_it_stopped() {
     assert!(forked["problem"]["kept_position"].is_object());
 }
 
+#[tokio::test]
+async fn the_accounts_own_snapshots_are_fresh_unless_they_may_be_stale() {
+    let live = Live::start(28).await;
+    let mut trader = live.trader(2).await;
+    *live.core.reads.lock().unwrap() = Some(None);
+    for channel in ["orders", "balances", "fills"] {
+        let refused = trader.ask("subscribe", json!({"channel": channel})).await;
+        assert_eq!(refused["problem"]["code"], "no_leader", "{channel}: {refused}");
+        let stale = json!({"channel": channel, "freshness": "stale"});
+        assert_eq!(trader.ask("subscribe", stale).await["status"], 200, "{channel}");
+    }
+    let book = json!({"channel": "book", "symbol": "BTC-USD"});
+    assert_eq!(
+        trader.ask("subscribe", book).await["status"],
+        200,
+        "market data never asks the group"
+    );
+    let wrong = json!({"channel": "trades", "symbol": "BTC-USD", "freshness": "stale"});
+    assert_eq!(trader.ask("subscribe", wrong).await["problem"]["field"], "freshness");
+}
+
+#[tokio::test]
+async fn a_stream_that_another_node_told_is_resumed_by_one_that_is_behind() {
+    let live = Live::start(29).await;
+    let mut trader = live.trader(2).await;
+    let mut other = live.trader(3).await;
+    *live.core.behind.lock().unwrap() = Some(Vec::new());
+    let placed = trader.place("a-1", "sell", "101.00", "5").await;
+    let position = placed["order"]["position"].clone();
+    let resumed = json!({"channel": "trades", "symbol": "BTC-USD", "from": position});
+    *live.core.reads.lock().unwrap() = Some(None);
+    let refused = other.ask("subscribe", resumed.clone()).await;
+    assert_eq!(refused["problem"]["code"], "no_leader", "{refused}");
+    let sequence: u64 = position["sequence"].as_str().unwrap().parse().unwrap();
+    *live.core.reads.lock().unwrap() = Some(Some(types::Sequence(sequence)));
+    let id = other.send("subscribe", resumed).await;
+    tokio::task::yield_now().await;
+    live.core.catch_up();
+    let reply = other.reply(id).await;
+    assert_eq!(reply["subscription"]["position"], position, "{reply}");
+}
+
 const CHANNELS: [&str; 5] = ["orders", "fills", "balances", "book", "trades"];
 
 /// What was told of each channel: the last position that came whole, and how many messages.

@@ -7,7 +7,10 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use axum::Router;
 use axum::body::Body;
 use engine::Exchange;
-use gateway::handle::{Applied, CoreHandle, CoreStatus, History, HistoryError, NotAccepting, SubmitError};
+use gateway::handle::{
+    Applied, CoreHandle, CoreStatus, GroupStatus, History, HistoryError, MemberStatus, NotAccepting, ReadFrom,
+    SubmitError,
+};
 use gateway::sealing::SealingKey;
 use gateway::stages::Stages;
 use gateway::view::{View, ViewLimits};
@@ -16,11 +19,14 @@ use gateway::{Gateway, GatewayConfig};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use tower::ServiceExt as _;
 use types::{
     AccountId, Action, AppliedBatch, AppliedCommand, BatchHeader, ClusterId, Command, Epoch, GroupId, Incarnation,
     KeyId, KeyMaterial, NewKey, Scopes, Sequence, StateMachine as _, Timestamp,
 };
+use wire::journal::{LogIndex, NodeId, Term};
+use wire::membership::{ChangeRefusal, MembershipChange, Role};
 use wire::signing::{SignedRequest, to_hex};
 
 /// The node's time at the start of every test: some time in 2026.
@@ -39,6 +45,36 @@ pub enum Mode {
     RefuseLater(NotAccepting),
 }
 
+/// From where on the core says that a read is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reads {
+    #[default]
+    Own,
+    /// From this sequence on; none: there is no leader.
+    From(Option<Sequence>),
+    /// It says so when the test does.
+    Later,
+    /// It is on its way down.
+    Dropped,
+}
+
+/// What a test says of a core's group, and what it was asked.
+#[derive(Default)]
+pub struct Group {
+    /// None: the node is alone.
+    pub status: Option<GroupStatus>,
+    pub reads: Reads,
+    /// How often it was asked from where on a read is served.
+    pub reads_asked: usize,
+    pub reads_waiting: Vec<oneshot::Sender<Option<Sequence>>>,
+    /// Why members are not changed and leadership is not handed over.
+    pub refuses: Option<ChangeRefusal>,
+    /// Whoever asks for a change never gets an answer.
+    pub mute: bool,
+    pub changes: Vec<MembershipChange>,
+    pub transfers: Vec<Option<NodeId>>,
+}
+
 /// A core that executes at once, and its log.
 #[derive(Default)]
 pub struct TestCore {
@@ -46,6 +82,7 @@ pub struct TestCore {
     log: Mutex<Vec<Arc<AppliedBatch>>>,
     now: AtomicU64,
     mode: Mutex<Mode>,
+    pub group: Mutex<Group>,
     /// While true the view is not told.
     pub withhold: AtomicBool,
     /// How often the clock was asked: reads of a connection ask it.
@@ -57,6 +94,29 @@ pub struct TestCore {
 impl TestCore {
     pub fn set_mode(&self, mode: Mode) {
         *self.mode.lock().unwrap() = mode;
+    }
+
+    /// Its node is 2 of 1, 2 and 3, led by that one. The leader has applied 100 entries.
+    pub fn join_group(&self, leader: Option<u64>) {
+        let member = |node, matched| MemberStatus {
+            node: NodeId(node),
+            role: if node == 3 { Role::Learner } else { Role::Voter },
+            address: format!("node-{node}:7414"),
+            matched: Some(LogIndex(matched)).filter(|_| leader == Some(2)),
+            heard: node == 2 || leader == Some(2) && node != 3,
+        };
+        self.group.lock().unwrap().status = Some(GroupStatus {
+            node: NodeId(2),
+            leader: leader.map(NodeId),
+            term: Term(7),
+            applied: LogIndex(100),
+            repairing: false,
+            members: vec![member(1, 101), member(2, 100), member(3, 40)],
+        });
+    }
+
+    pub fn set_reads(&self, reads: Reads) {
+        self.group.lock().unwrap().reads = reads;
     }
 
     pub fn advance_ms(&self, milliseconds: u64) {
@@ -144,6 +204,40 @@ impl CoreHandle for TestCore {
             queued_count: 0,
             clock_error_bound_ns: 1_000,
         }
+    }
+
+    fn read_from(&self) -> ReadFrom {
+        let mut group = self.group.lock().unwrap();
+        group.reads_asked += 1;
+        let (name, named) = oneshot::channel();
+        match group.reads {
+            Reads::Own => return ReadFrom::Own,
+            Reads::From(from) => name.send(from).unwrap(),
+            Reads::Later => group.reads_waiting.push(name),
+            Reads::Dropped => drop(name),
+        }
+        ReadFrom::Group(named)
+    }
+
+    fn group(&self) -> GroupStatus {
+        let status = self.group.lock().unwrap().status.clone();
+        status.unwrap_or_else(|| GroupStatus::lone(NodeId(1), LogIndex(5)))
+    }
+
+    fn change_members(&self, change: MembershipChange) -> oneshot::Receiver<Result<(), ChangeRefusal>> {
+        let mut group = self.group.lock().unwrap();
+        group.changes.push(change);
+        let (tell, told) = oneshot::channel();
+        if !group.mute {
+            tell.send(group.refuses.map_or(Ok(()), Err)).unwrap();
+        }
+        told
+    }
+
+    fn transfer_leadership(&self, to: Option<NodeId>) -> Result<(), ChangeRefusal> {
+        let mut group = self.group.lock().unwrap();
+        group.transfers.push(to);
+        group.refuses.map_or(Ok(()), Err)
     }
 
     fn now(&self) -> Timestamp {
@@ -243,6 +337,8 @@ pub struct Draft {
     pub timestamp_ms: u64,
     pub window_ms: u64,
     pub cluster: ClusterId,
+    /// `Meridian-Forward`.
+    pub forward: Option<&'static str>,
 }
 
 pub struct Node {
@@ -313,6 +409,7 @@ impl Node {
             timestamp_ms: self.core.now().0 / 1_000_000,
             window_ms: 5_000,
             cluster: cluster(),
+            forward: None,
         }
     }
 
@@ -344,6 +441,9 @@ impl Node {
         if let Some(id) = &draft.request_id {
             request = request.header("Meridian-Request-Id", id);
         }
+        if let Some(forward) = draft.forward {
+            request = request.header("Meridian-Forward", forward);
+        }
         request.body(Body::from(draft.body.clone())).unwrap()
     }
 
@@ -369,7 +469,7 @@ impl Node {
         self.call(key, &self.change_draft(method, target, id, body)).await
     }
 
-    fn change_draft(&self, method: &'static str, target: &str, id: &str, body: &Value) -> Draft {
+    pub fn change_draft(&self, method: &'static str, target: &str, id: &str, body: &Value) -> Draft {
         let body = if body.is_null() {
             String::new()
         } else {
@@ -383,6 +483,17 @@ impl Node {
     /// An operator's request under an id, signed.
     pub async fn operate(&self, method: &'static str, target: &str, id: &str, body: &Value) -> Answer {
         let draft = self.change_draft(method, target, id, body);
+        send(&self.admin, self.signed(&self.operator, &draft)).await
+    }
+
+    /// The last sequence of the log.
+    pub fn core_last(&self) -> Sequence {
+        self.core.status().last_applied
+    }
+
+    /// An operator's request without an id, signed.
+    pub async fn administer(&self, method: &'static str, target: &str, body: &str) -> Answer {
+        let draft = self.draft(method, target, body);
         send(&self.admin, self.signed(&self.operator, &draft)).await
     }
 

@@ -65,6 +65,7 @@ pub async fn run(connection: &ConnectionArguments, arguments: &WatchArguments) -
                 symbol,
                 depth: None,
                 from: None,
+                freshness: None,
             };
             client.subscribe(subscribe).await.context("follow a stream")?;
         }

@@ -97,6 +97,7 @@ const MALFORMED: FixFields = fix(order::OTHER, cancel::OTHER, business::INVALID_
 
 const NOTHING: &str = "Nothing.";
 const WAIT: &str = "Send the same request again with the same id after retry_after_ms, or to another node.";
+const LEFT_TO_OPERATORS: &str = "Nothing: only operators ask for this.";
 const CORRECT: &str = "Correct the request; the id may be kept.";
 const SIGN_AGAIN: &str = "Correct the header and sign again; the request id may be kept.";
 
@@ -150,6 +151,9 @@ refusals! {
     CursorInvalid: "cursor_invalid", 400, NotExecuted, fix_business(business::OTHER),
         "The cursor is not one that this list gave.",
         "Start again without a cursor.", NOTHING;
+    HeaderInvalid: "header_invalid", 400, NotExecuted, MALFORMED,
+        "A header that is no part of the signature is given twice, or has a value that it doesn't take.",
+        CORRECT, NOTHING;
     PathInvalid: "path_invalid", 400, NotExecuted, MALFORMED,
         "A part of the path is not an id or a name of the expected form.",
         CORRECT, NOTHING;
@@ -278,9 +282,14 @@ refusals! {
     NodeStopping: "node_stopping", 503, NotExecuted, AVAILABLE,
         "The node is stopping and takes no more requests.",
         WAIT, NOTHING;
-    NotLeader: "not_leader", 503, NotExecuted, AVAILABLE,
+    NotLeader: "not_leader", 421, NotExecuted, AVAILABLE,
         "This node does not lead its group.",
-        WAIT, "Send clients to the leader; /health/active tells.";
+        "Send the same request again with the same id to the node that `leader` names, or, if retry_after_ms is given, to this one after it.",
+        "`meridian cluster status` says who leads and who is heard of.";
+    NoLeader: "no_leader", 503, NotExecuted, fix_business(business::NOT_AVAILABLE),
+        "No leader of the group could be asked from where on an answer is fresh.",
+        "Ask again after retry_after_ms, or another node, or with freshness=stale.",
+        "`meridian cluster status` says who leads and who is heard of.";
     DiskFull: "disk_full", 503, NotExecuted, AVAILABLE,
         "The disk of the journal is full; nothing is taken that could not be made durable.",
         WAIT, "Make room on the journal's disk.";
@@ -296,6 +305,27 @@ refusals! {
     ApplyFailed: "apply_failed", 503, NotExecuted, AVAILABLE,
         "Applying a command failed; the node stopped, and its operator must look at the log.",
         WAIT, "See the node's log: it names the command and what to do.";
+    ChangeUnderWay: "change_under_way", 409, NotExecuted, fix_business(business::NOT_AVAILABLE),
+        "Another change of the group's members is under way.",
+        LEFT_TO_OPERATORS, "Wait until `meridian cluster status` shows it done, then ask again.";
+    UnknownMember: "unknown_member", 404, NotExecuted, fix_business(business::UNKNOWN_ID),
+        "The group has no such member.",
+        LEFT_TO_OPERATORS, "`meridian cluster status` lists the members.";
+    OtherRole: "other_role", 409, NotExecuted, fix_business(business::OTHER),
+        "The member has another role than the request says or needs.",
+        LEFT_TO_OPERATORS, "Remove the member and add it under a new node id; only a voter can lead.";
+    IsLeader: "is_leader", 409, NotExecuted, fix_business(business::OTHER),
+        "The node leads its group, so it can't be removed.",
+        LEFT_TO_OPERATORS, "Hand leadership over first: `meridian cluster transfer-leader`.";
+    TooManyMembers: "too_many_members", 422, NotExecuted, fix_business(business::OTHER),
+        "The group has as many members as it may have.",
+        LEFT_TO_OPERATORS, "Remove a member that is not needed.";
+    AddressTooLong: "address_too_long", 422, NotExecuted, fix_business(business::INVALID_VALUE),
+        "The member's address is longer than 255 bytes.",
+        LEFT_TO_OPERATORS, "Give the node a shorter name.";
+    NoQuorum: "no_quorum", 409, NotExecuted, fix_business(business::NOT_AVAILABLE),
+        "Too few of the voters that would be left answer at the moment.",
+        LEFT_TO_OPERATORS, "Bring the voters back that `meridian cluster status` does not hear of, then ask again.";
     OutcomeUnknown: "outcome_unknown", 504, Unknown, AVAILABLE,
         "The request was handed over, but its answer did not come back in time; it may have executed.",
         "Send the same request again with the same id: it executes at most once, and you get its answer.",

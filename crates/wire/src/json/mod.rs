@@ -7,6 +7,7 @@
 mod account;
 mod admin;
 mod borrowed;
+mod cluster;
 mod market;
 mod order;
 mod problem;
@@ -21,6 +22,7 @@ pub use admin::{
     InstrumentRequest, InstrumentStatusRequest, Key, KeyRequest, KeyType, Keys, Rules, Scope, TransferRequest,
 };
 pub use borrowed::{CancelRef, NewOrderRef, ReplaceRef};
+pub use cluster::{ClusterMember, ClusterStatus, LeaderRequest, MemberRequest, MemberRole, NewMemberRole};
 pub use market::{Book, BookLevel, Instrument, InstrumentRules, Instruments, Trade, Trades};
 pub use order::{
     BatchAnswer, BatchItem, BatchItemAnswer, BatchRequest, CancelItem, Fill, Fills, NewOrder, Order, OrderAnswer,
@@ -28,8 +30,8 @@ pub use order::{
 };
 pub use problem::Problem;
 pub use scalar::{
-    AccountStatus, AppliesTo, BalanceReason, CloseReason, DecimalText, DurableIn, InstrumentStatus, NumberText,
-    OrderStatus, OrderType, Outcome, Position, SelfTradePrevention, Side, TimeInForce, TimeText, Times,
+    AccountStatus, AppliesTo, BalanceReason, CloseReason, DecimalText, DurableIn, Freshness, InstrumentStatus,
+    NumberText, OrderStatus, OrderType, Outcome, Position, SelfTradePrevention, Side, TimeInForce, TimeText, Times,
 };
 
 use types::{Decimal, Symbol};

@@ -50,6 +50,10 @@ pub struct Problem {
     /// Where a stream can be resumed instead: the first position that is kept, or the last one before a fork.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_position: Option<Position>,
+    /// Which node leads the group, if this one does not and knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub leader: Option<u64>,
 }
 
 impl Problem {
@@ -72,6 +76,7 @@ impl Problem {
             durable_in: None,
             times: None,
             kept_position: None,
+            leader: None,
         }
     }
 }

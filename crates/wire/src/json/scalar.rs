@@ -61,6 +61,34 @@ impl NumberText {
     }
 }
 
+/// How fresh the answer to a query is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Freshness {
+    /// It has everything that was acknowledged before the query was sent, on whatever node.
+    #[default]
+    Linearizable,
+    /// It is what the node that answers knows; its position says up to where that is.
+    Stale,
+}
+
+impl Freshness {
+    /// The name, as it stands in a query and in an answer's header.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linearizable => "linearizable",
+            Self::Stale => "stale",
+        }
+    }
+
+    /// The freshness of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Linearizable, Self::Stale]
+            .into_iter()
+            .find(|freshness| freshness.name() == name)
+    }
+}
+
 impl From<u64> for NumberText {
     fn from(number: u64) -> Self {
         Self(number.to_string())

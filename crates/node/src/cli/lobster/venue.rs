@@ -85,6 +85,7 @@ async fn follow(client: &WsClient, channel: Channel, symbol: Option<&str>) -> Re
         symbol: symbol.map(str::to_owned),
         depth: None,
         from: None,
+        freshness: None,
     };
     client.subscribe(subscribe).await.context("follow a stream")?;
     Ok(())
