@@ -459,7 +459,8 @@ impl<M: StateMachine, W> Replica<M, W> {
         let last = self.raw.raft.raft_log.last_index();
         let caught_up = |node: NodeId| {
             let progress = self.raw.raft.prs().get(node.0);
-            progress.is_some_and(|progress| self.was_heard(node.0) && progress.matched + PROMOTE_WITHIN >= last)
+            let follows = progress.filter(|progress| progress.state == ProgressState::Replicate);
+            follows.is_some_and(|progress| self.was_heard(node.0) && progress.matched + PROMOTE_WITHIN >= last)
         };
         let learners = self.applier.membership().iter();
         let learners = learners.filter(|(_, member)| member.role == Role::Learner);

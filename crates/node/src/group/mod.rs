@@ -76,9 +76,11 @@ pub(crate) struct Shared {
     snapshots: SnapshotFolder,
     /// The file that says that this voter gets back what it lost.
     repairing: PathBuf,
-    links: OnceLock<Arc<PeerLinks>>,
+    /// Those that run belong to [`Group`], which outlives nothing of this.
+    links: OnceLock<Weak<PeerLinks>>,
     core: OnceLock<Weak<Core>>,
-    maker: OnceLock<Sender<MakerRequest>>,
+    /// None on the way down, so that the thread that makes snapshots ends.
+    maker: Mutex<Option<Sender<MakerRequest>>>,
     membership: Sender<Membership>,
     arrivals: Mutex<Arrivals>,
 }
@@ -88,6 +90,7 @@ pub struct GroupPeers(Arc<Shared>);
 
 /// The links of a running node, and the thread that looks after them.
 pub struct Group {
+    shared: Arc<Shared>,
     links: Arc<PeerLinks>,
     stop: Sender<()>,
     thread: std::thread::JoinHandle<()>,
@@ -127,7 +130,7 @@ pub fn prepare(
         repairing,
         links: OnceLock::new(),
         core: OnceLock::new(),
-        maker: OnceLock::new(),
+        maker: Mutex::default(),
         membership,
         arrivals: Mutex::default(),
     };
@@ -163,7 +166,7 @@ impl Prepared {
         } = self;
         // Nobody else sets them.
         let _ = shared.core.set(Arc::downgrade(core));
-        let _ = shared.maker.set(maker);
+        *shared.maker() = Some(maker);
         let peers = PeerConfig {
             identity: shared.identity,
             role: Role::Node,
@@ -185,9 +188,11 @@ impl Prepared {
             Arc::new(move |change| learns.link_changed(change)),
         );
         let links = links.map_err(GroupError::Start)?;
-        let _ = shared.links.set(Arc::clone(&links));
+        let _ = shared.links.set(Arc::downgrade(&links));
         let (stop, stopped) = bounded(0);
+        let of_group = Arc::clone(&shared);
         let care = Care {
+            links: Arc::clone(&links),
             shared,
             advertised: config.advertised(),
             clock_offset_ns_max: config.clock_offset_ms_max.saturating_mul(1_000_000),
@@ -197,7 +202,12 @@ impl Prepared {
         let work = move || care.run(&changed, &stopped);
         let thread = std::thread::Builder::new().name("group".into()).spawn(work);
         let thread = thread.map_err(GroupError::Start)?;
-        Ok(Group { links, stop, thread })
+        Ok(Group {
+            shared: of_group,
+            links,
+            stop,
+            thread,
+        })
     }
 }
 
@@ -210,6 +220,7 @@ impl Group {
     /// Ends all links.
     pub fn stop(self) {
         drop(self.stop);
+        *self.shared.maker() = None;
         self.links.stop();
         if self.thread.join().is_err() {
             tracing::error!(thread = "group", "the thread panicked");
@@ -219,7 +230,7 @@ impl Group {
 
 impl Peers for GroupPeers {
     fn send(&self, to: NodeId, frame: Frame) -> bool {
-        let links = self.0.links.get();
+        let links = self.0.links();
         links.is_some_and(|links| links.send(to, frame))
     }
 
@@ -245,7 +256,8 @@ impl Peers for GroupPeers {
             shared.tell(CoreEvent::SnapshotMade(point));
         });
         let request = MakerRequest::ForPeer { at_least, made };
-        let asked = self.0.maker.get().is_some_and(|maker| maker.try_send(request).is_ok());
+        let maker = self.0.maker().clone();
+        let asked = maker.is_some_and(|maker| maker.try_send(request).is_ok());
         if !asked {
             tracing::warn!("a snapshot for a peer could not be asked for now");
         }
@@ -313,7 +325,7 @@ impl Shared {
                     tracing::error!(%error, "there is no thread to look at a snapshot");
                 }
             }
-            // The links' own, and none that this version sends.
+            // The links' own, and what this version doesn't send.
             Frame::Hello(_)
             | Frame::Refused(_)
             | Frame::Ping(_)
@@ -326,6 +338,19 @@ impl Shared {
     fn link_changed(&self, change: LinkChange) {
         let LinkChange { peer, is_up, .. } = change;
         self.tell(CoreEvent::Link { peer, up: is_up });
+    }
+
+    fn links(&self) -> Option<Arc<PeerLinks>> {
+        self.links.get().and_then(Weak::upgrade)
+    }
+
+    /// True on the way down.
+    fn is_stopping(&self) -> bool {
+        self.maker().is_none()
+    }
+
+    fn maker(&self) -> std::sync::MutexGuard<'_, Option<Sender<MakerRequest>>> {
+        self.maker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn arrivals(&self) -> std::sync::MutexGuard<'_, Arrivals> {
@@ -352,6 +377,7 @@ impl Shared {
 
 /// Looks after the links.
 struct Care {
+    links: Arc<PeerLinks>,
     shared: Arc<Shared>,
     advertised: String,
     clock_offset_ns_max: u64,
@@ -366,8 +392,7 @@ impl Care {
                 Ok(membership) => {
                     self.membership = membership;
                     let addresses = self.shared.addresses_of(&self.membership);
-                    let links = self.shared.links.get().expect("they were started before");
-                    if let Err(error) = links.set_peers(&addresses) {
+                    if let Err(error) = self.links.set_peers(&addresses) {
                         tracing::error!(%error, "the links do not follow the group's members");
                     }
                 }
@@ -384,10 +409,9 @@ impl Care {
 
     /// Whether this node's clock is further from those of most other voters than it may be.
     fn compare_clocks(&mut self) {
-        let links = self.shared.links.get().expect("they were started before");
         let own = self.shared.identity.node;
         let others: Vec<NodeId> = self.membership.voters().filter(|voter| *voter != own).collect();
-        let status = links.status();
+        let status = self.links.status();
         let clocks = status.iter().filter(|link| others.contains(&link.peer));
         let far = clocks.filter(|link| {
             link.outgoing.connected_since.is_some()

@@ -29,15 +29,16 @@ const QUEUED_BYTES_MAX: usize = 2 * SNAPSHOT_CHUNK_BYTES_MAX;
 const PAUSE: Duration = Duration::from_millis(1);
 /// For how long a link may take nothing.
 const STUCK: Duration = Duration::from_secs(10);
+/// For how long a peer may take to install a snapshot, and
+const INSTALL: Duration = Duration::from_secs(120);
+/// how often it is looked whether it has.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 static TRANSFERS: AtomicU64 = AtomicU64::new(0);
 
 /// Streams the snapshot of this place to whom the message is for, and the message with it.
 pub(super) fn send_snapshot(shared: &Shared, message: PeerMessage, point: &SnapshotPoint) -> io::Result<()> {
-    let links = shared
-        .links
-        .get()
-        .ok_or_else(|| io::Error::other("there are no links"))?;
+    let links = shared.links().ok_or_else(|| io::Error::other("there are no links"))?;
     let to = message.to();
     let path = shared.snapshots.path_of(point.applied.sequence);
     let file = File::open(&path)?;
@@ -90,7 +91,22 @@ pub(super) fn send_snapshot(shared: &Shared, message: PeerMessage, point: &Snaps
         offset += count as u64;
     }
     let hash = *hasher.finalize().as_bytes();
-    send(Frame::SnapshotEnd(SnapshotEnd { transfer, hash }))
+    let connections = || {
+        let status = links.status().into_iter().find(|link| link.peer == to)?;
+        status.outgoing.connected_since.map(|_| status.outgoing.connections)
+    };
+    let before = connections().unwrap_or_default();
+    send(Frame::SnapshotEnd(SnapshotEnd { transfer, hash }))?;
+    // Whoever installs it starts again, so its links do too; until then consensus had better not try to go on from it.
+    let sent = Instant::now();
+    while connections().is_none_or(|connections| connections <= before) {
+        if sent.elapsed() > INSTALL || shared.is_stopping() {
+            return Err(io::Error::other("it did not install it in time"));
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    tracing::info!(to = to.0, "the snapshot was installed");
+    Ok(())
 }
 
 /// Snapshots that are on their way here, at most one of each peer.
