@@ -18,6 +18,7 @@ pub mod demo;
 pub mod event_log;
 pub mod execute;
 pub mod figures;
+mod group_figures;
 pub mod journal;
 pub mod listeners;
 pub mod logging;

@@ -4,6 +4,7 @@ mod commands;
 
 mod account;
 mod admin;
+mod cluster;
 mod connection;
 mod exit;
 mod lobster;
