@@ -24,7 +24,7 @@ use types::{Epoch, Position, Sequence, Timestamp};
 use wire::journal::Identity;
 
 use crate::config::{Config, Idle};
-use crate::core::{CoreEnd, CoreSettings, Recovered};
+use crate::core::{CoreEnd, CoreSettings, NoPeers, Recovered};
 use crate::data_folder::{DataFolder, DataFolderError};
 use crate::event_log::{EventLog, EventLogConfig, EventLogWriteError, Writer};
 use crate::figures::{self, DiskStatus, DiskWatch, Figures, Shortage, Sources};
@@ -164,7 +164,14 @@ impl Node {
 
         let (publish, queue) = publisher::queue();
         let core_settings = core_settings(config);
-        let started = Core::start(&core_settings, recovered, publish, figures::observer(), |_| {});
+        let started = Core::start(
+            &core_settings,
+            recovered,
+            publish,
+            Box::new(NoPeers),
+            figures::observer(),
+            |_| {},
+        );
         let (core, core_thread) = started.map_err(|error| StartError::Thread("core", error))?;
         wait_until_accepting(&core, &core_thread);
         let handle: Arc<dyn CoreHandle> = Arc::clone(&core) as _;
@@ -496,6 +503,7 @@ fn core_settings(config: &Config) -> CoreSettings {
         spin,
         processor: config.core.processor,
         inline_sync_max,
+        repairing: false,
     }
 }
 

@@ -24,6 +24,7 @@ pub mod logging;
 pub mod new_cluster;
 pub mod open_files;
 pub mod operations;
+pub mod peers;
 pub mod processors;
 pub mod publisher;
 pub mod recovery;
@@ -31,6 +32,7 @@ pub mod replay;
 pub mod snapshots;
 pub mod threads;
 pub mod tls_files;
+pub mod watched_files;
 
 #[cfg(test)]
 mod testing;

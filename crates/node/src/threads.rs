@@ -15,6 +15,8 @@ pub enum Role {
     Snapshots,
     /// It watches the disk.
     Disk,
+    /// It keeps the links to the other nodes of the group.
+    Peers,
 }
 
 impl Role {
@@ -24,12 +26,13 @@ impl Role {
             Self::Publisher => "publisher",
             Self::Snapshots => "snapshots",
             Self::Disk => "disk",
+            Self::Peers => "peers",
         }
     }
 
     /// True if nothing that comes here can be answered without it.
     pub fn is_vital(self) -> bool {
-        self == Self::Publisher
+        matches!(self, Self::Publisher | Self::Peers)
     }
 
     /// What is lost without it, and what to do.
@@ -47,6 +50,10 @@ impl Role {
                 "The thread that watches the disk panicked: nobody notices when it is full. Keep the log for the \
                  developers and restart the node."
             }
+            Self::Peers => {
+                "A thread of the links between the nodes panicked: this node may not hear of the others or they of it. \
+                 Keep the log for the developers and restart the node."
+            }
         }
     }
 }
@@ -60,7 +67,10 @@ pub struct Threads {
 impl Threads {
     /// Starts a thread. Its panic is logged at once, counted in the metrics, and shown by the health checks.
     pub fn spawn(self: &Arc<Self>, role: Role, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-        gauge!("meridian_thread_panicked", "thread" => role.name()).set(0.0);
+        // Some roles have several threads, and a later one must not cover up the panic of an earlier one.
+        if !self.panicked().contains(&role) {
+            gauge!("meridian_thread_panicked", "thread" => role.name()).set(0.0);
+        }
         let guard = Guard {
             threads: Arc::clone(self),
             role,

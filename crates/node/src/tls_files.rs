@@ -1,15 +1,11 @@
 //! The files of the node's certificate, which whoever renews it may replace at any time.
 
-use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::path::{Path, PathBuf};
 
 use gateway::{Tls, TlsError};
 
 use crate::config::TlsConfig;
-
-/// How often the files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+use crate::watched_files::{LOOK_EVERY, WatchedFiles};
 
 /// Why a certificate could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -35,22 +31,8 @@ pub enum TlsFilesError {
 /// The two files, and the TLS that was made of them.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    certificate: PathBuf,
-    private_key: PathBuf,
+    files: WatchedFiles<2>,
     tls: Tls,
-    /// What the files were when they were last taken over, and when they last could not be.
-    taken: Version,
-    refused: Option<Version>,
-}
-
-/// What tells two versions of the files from each other.
-type Version = [Option<FileVersion>; 2];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileVersion {
-    changed: SystemTime,
-    bytes: u64,
-    inode: u64,
 }
 
 impl TlsFiles {
@@ -59,19 +41,13 @@ impl TlsFiles {
         let (Some(certificate), Some(private_key)) = (config.certificate.clone(), config.private_key.clone()) else {
             return Ok(None);
         };
-        let taken = [version(&certificate), version(&private_key)];
-        let content = |error| TlsFilesError::Content {
-            path: certificate.clone(),
+        let files = WatchedFiles::new([certificate.clone(), private_key.clone()]);
+        let tls = Tls::new(&read(&certificate)?, &read(&private_key)?);
+        let tls = tls.map_err(|error| TlsFilesError::Content {
+            path: certificate,
             error,
-        };
-        let tls = Tls::new(&read(&certificate)?, &read(&private_key)?).map_err(content)?;
-        Ok(Some(Self {
-            certificate,
-            private_key,
-            tls,
-            taken,
-            refused: None,
-        }))
+        })?;
+        Ok(Some(Self { files, tls }))
     }
 
     /// What was loaded.
@@ -79,8 +55,7 @@ impl TlsFiles {
         self.tls.clone()
     }
 
-    /// Takes over what the files become, until it is dropped. What can't be used leaves the old certificate in force, and
-    /// is tried again, since the two files may be replaced one after the other and be half written when they are read.
+    /// Takes over what the files become, until it is dropped. What can't be used leaves the old certificate in force.
     pub async fn follow(mut self) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -97,48 +72,28 @@ impl TlsFiles {
     }
 
     fn look(&mut self) {
-        let version = [version(&self.certificate), version(&self.private_key)];
-        if version == self.taken {
-            return;
-        }
-        match self.take_over() {
-            Ok(()) => {
-                self.taken = version;
-                self.refused = None;
-                tracing::info!(path = %self.certificate.display(), "the certificate was replaced");
+        let looked = self.files.look(|[certificate, private_key]| {
+            let (chain, key) = (read(certificate)?, read(private_key)?);
+            let replaced = self.tls.replace(&chain, &key);
+            replaced.map_err(|error| TlsFilesError::Content {
+                path: certificate.clone(),
+                error,
+            })
+        });
+        match looked {
+            None => {}
+            Some(Ok(())) => {
+                let [certificate, _] = self.files.paths();
+                tracing::info!(path = %certificate.display(), "the certificate was replaced");
             }
-            // Once for each version of them.
-            Err(error) if self.refused != Some(version) => {
-                self.refused = Some(version);
-                tracing::error!("failed to {error}; the old one stays in force");
-            }
-            Err(_) => {}
+            Some(Err(error)) => tracing::error!("failed to {error}; the old one stays in force"),
         }
-    }
-
-    fn take_over(&self) -> Result<(), TlsFilesError> {
-        let (chain, key) = (read(&self.certificate)?, read(&self.private_key)?);
-        let replaced = self.tls.replace(&chain, &key);
-        replaced.map_err(|error| TlsFilesError::Content {
-            path: self.certificate.clone(),
-            error,
-        })
     }
 }
 
-/// None if there is no file.
-fn version(path: &PathBuf) -> Option<FileVersion> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some(FileVersion {
-        changed: metadata.modified().ok()?,
-        bytes: metadata.len(),
-        inode: metadata.ino(),
-    })
-}
-
-fn read(path: &PathBuf) -> Result<Vec<u8>, TlsFilesError> {
+fn read(path: &Path) -> Result<Vec<u8>, TlsFilesError> {
     std::fs::read(path).map_err(|error| TlsFilesError::Read {
-        path: path.clone(),
+        path: path.to_owned(),
         error,
     })
 }

@@ -171,6 +171,19 @@ impl BatchEncoder {
     }
 }
 
+/// A command as it stands in a batch, without its length.
+pub fn encode_command<C: Serialize>(command: &C) -> Result<Vec<u8>, EncodeError> {
+    let mut scratch = [0; COMMAND_BYTES_MAX];
+    let encoded = postcard::to_slice(command, &mut scratch).map_err(|_| EncodeError::CommandTooLarge)?;
+    Ok(encoded.to_vec())
+}
+
+/// A command that [`encode_command`] wrote; none if the bytes are not one that this program knows.
+pub fn decode_command<C: DeserializeOwned>(bytes: &[u8]) -> Option<C> {
+    let (command, rest) = postcard::take_from_bytes(bytes).ok()?;
+    (rest.is_empty() && bytes.len() <= COMMAND_BYTES_MAX).then_some(command)
+}
+
 fn layout_of(header: &BatchHeader) -> HeaderLayout {
     HeaderLayout {
         version: BATCH_VERSION.into(),

@@ -16,6 +16,7 @@ mod table;
 mod watch;
 mod when;
 
+mod cluster;
 mod demo;
 mod init;
 mod run;
@@ -27,6 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use cluster::ClusterCommand;
 use commands::ClientCommand;
 use connection::ConnectionArguments;
 
@@ -62,6 +64,11 @@ enum Command {
     Tls {
         #[command(subcommand)]
         command: TlsCommand,
+    },
+    /// Make the authority of a cluster and the certificates of its nodes.
+    Cluster {
+        #[command(subcommand)]
+        command: ClusterCommand,
     },
     /// Look at a stopped node's journal, and the repairs that an operator may make.
     Journal {
@@ -151,6 +158,7 @@ pub fn run() -> ExitCode {
         Command::Tls {
             command: TlsCommand::Development(arguments),
         } => tls::development(&arguments),
+        Command::Cluster { command } => command.run(),
         Command::Bench { command } => command.run(),
         Command::Journal { command } => command.run(&mut std::io::stdout().lock()),
         Command::Config {

@@ -10,6 +10,7 @@ use types::ClusterId;
 
 pub use size::Size;
 
+use crate::peers::PeerFiles;
 use crate::processors;
 
 /// The default configuration with comments.
@@ -29,6 +30,8 @@ pub struct Config {
     pub listen: ListenConfig,
     /// Its certificate.
     pub tls: TlsConfig,
+    /// The other nodes of its group.
+    pub peers: PeersConfig,
     /// Whom it lets in.
     pub gateway: GatewayLimits,
     /// Its logs.
@@ -138,6 +141,42 @@ pub struct TlsConfig {
     pub certificate: Option<PathBuf>,
     /// Its private key, PEM.
     pub private_key: Option<PathBuf>,
+}
+
+/// How the node speaks with the other nodes of its group.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PeersConfig {
+    /// Where the others reach it.
+    pub listen: SocketAddr,
+    /// The chain, PEM, the node's own certificate first.
+    pub certificate: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub private_key: Option<PathBuf>,
+    /// The authorities whose certificates are believed, PEM.
+    pub ca: Option<PathBuf>,
+}
+
+impl Default for PeersConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7414)),
+            certificate: None,
+            private_key: None,
+            ca: None,
+        }
+    }
+}
+
+impl PeersConfig {
+    /// The files, if they are given.
+    pub fn files(&self) -> Option<PeerFiles> {
+        Some(PeerFiles {
+            certificate: self.certificate.clone()?,
+            private_key: self.private_key.clone()?,
+            ca: self.ca.clone()?,
+        })
+    }
 }
 
 /// Whom the node lets in.
@@ -383,6 +422,14 @@ impl Config {
             self.tls.certificate.is_some() == self.tls.private_key.is_some(),
             "tls: certificate and private_key belong together; only one of them is given".to_owned(),
         );
+        let peers = &self.peers;
+        check(
+            peers.files().is_some()
+                || [&peers.certificate, &peers.private_key, &peers.ca]
+                    .iter()
+                    .all(|file| file.is_none()),
+            "peers: certificate, private_key and ca belong together; only some of them are given".to_owned(),
+        );
         let GatewayLimits {
             connections_max,
             requests_per_key_burst,
@@ -407,15 +454,19 @@ impl Config {
             admin,
             operations,
         } = self.listen;
-        for (name, one, other_name, other) in [
-            ("public", public, "admin", admin),
-            ("public", public, "operations", operations),
-            ("admin", admin, "operations", operations),
-        ] {
-            check(
-                one != other || one.port() == 0,
-                format!("listen.{name} and listen.{other_name}: both are {one}"),
-            );
+        let listen = [
+            ("listen.public", public),
+            ("listen.admin", admin),
+            ("listen.operations", operations),
+            ("peers.listen", self.peers.listen),
+        ];
+        for (index, (name, one)) in listen.iter().enumerate() {
+            for (other_name, other) in &listen[index + 1..] {
+                check(
+                    one != other || one.port() == 0,
+                    format!("{name} and {other_name}: both are {one}"),
+                );
+            }
         }
         check(
             self.logs.level.parse::<tracing_subscriber::EnvFilter>().is_ok(),
@@ -522,6 +573,14 @@ mod tests {
             (
                 &format!("{data}[tls]\ncertificate = \"c.pem\""),
                 "certificate and private_key belong together",
+            ),
+            (
+                &format!("{data}[peers]\ncertificate = \"c.pem\"\nca = \"ca.pem\""),
+                "certificate, private_key and ca belong together",
+            ),
+            (
+                &format!("{data}[peers]\nlisten = \"127.0.0.1:7412\""),
+                "listen.admin and peers.listen: both are 127.0.0.1:7412",
             ),
             (&format!("{data}[cluster]\nid = \"My Exchange\""), "cluster.id"),
             (

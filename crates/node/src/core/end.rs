@@ -15,6 +15,14 @@ pub enum CoreEnd {
     /// The journal can't go on.
     #[error("the journal can't go on: {0}. Nothing was acknowledged that is not on disk; a restart looks at what is")]
     Journal(#[from] JournalError),
+    /// A snapshot from the leader takes the place of all that was here: the node starts again from it.
+    #[error("a snapshot from the leader was installed; the node starts again from it")]
+    Installed,
+    /// A snapshot from the leader could not be installed.
+    #[error(
+        "a snapshot from the leader could not be installed: {0}. The node goes on with what it had at its next start"
+    )]
+    Adopt(std::io::Error),
     /// The log can't go on.
     #[error("the log can't go on: {0}. Keep a copy of the data folder: it is the evidence")]
     Stop(StopReason),
@@ -30,15 +38,17 @@ pub enum CoreEnd {
 }
 
 impl CoreEnd {
-    /// True if the core was asked to stop, and did.
+    /// True if the core was asked to stop, and did, or ended to begin anew.
     pub fn is_graceful(&self) -> bool {
-        matches!(self, Self::Stopped)
+        matches!(self, Self::Stopped | Self::Installed)
     }
 
     /// What clients are told from then on.
     pub(super) fn not_accepting(&self) -> NotAccepting {
         match self {
             Self::Stopped => NotAccepting::Stopping,
+            Self::Installed => NotAccepting::Starting,
+            Self::Adopt(_) => NotAccepting::DiskFailed,
             Self::Journal(JournalError::Full(_)) => NotAccepting::DiskFull,
             Self::Journal(_) => NotAccepting::DiskFailed,
             Self::Stop(StopReason::StateDiverged { .. } | StopReason::HashPlace { .. }) => NotAccepting::StateDiverged,

@@ -1,26 +1,31 @@
 //! The core, as everybody else sees it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Sender, TrySendError, bounded};
-use gateway::handle::{CoreHandle, CoreStatus, NotAccepting, SubmitError};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use gateway::handle::{CoreHandle, CoreStatus, GroupStatus, NotAccepting, ReadFrom, SubmitError};
 use gateway::stages::Stages;
 use gateway::waiting::Waiter;
 use replica::{Replica, Settings};
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use types::limits::{CANCELS_QUEUED_EXTRA, COMMANDS_QUEUED_MAX};
 use types::{Action, Command, Epoch, Event, GroupId, Incarnation, Sequence, StateMachine, Timestamp};
+use wire::journal::NodeId;
+use wire::membership::{ChangeRefusal, MembershipChange, Role};
 
+use super::group::{CoreEvent, Peers};
+use super::member::Member;
 use super::pace::Pace;
 use super::seat::Seat;
 use super::state::{CoreState, Inline};
 use super::thread::CoreThread;
 use super::{Clock, CoreEnd, CoreSettings, Recovered};
-use crate::journal::{JournalHandle, SyncFigures};
+use crate::journal::{JournalHandle, SyncFigures, SyncJob};
 use crate::processors;
 use crate::publisher::{PublishBell, PublishSender};
 
@@ -32,8 +37,21 @@ pub(super) const BUSY: SubmitError = SubmitError::Busy {
 };
 /// Wake-ups that may be queued beside commands.
 const WAKES_MAX: usize = 16;
-/// Ticks of a tenth of a second without a leader until a node stands for election.
-const ELECTION_TICKS: usize = 10;
+/// Events that may be queued. Whoever brings another one waits.
+const EVENTS_QUEUED_MAX: usize = 4_096;
+/// Ticks without a leader until a node stands for election, at least. A leader's heartbeat comes with each tick; this many
+/// may be late when processors and disks are busy.
+const ELECTION_TICKS_MIN: usize = 15;
+/// Ticks by which nodes differ in that, so that two seldom stand at the same time: more than a vote takes.
+const ELECTION_TICKS_STEP: usize = 2;
+/// Into how many steps node ids are told apart.
+const ELECTION_STEPS: u64 = 8;
+
+/// After how many ticks without a leader a node stands for election.
+fn election_ticks(node: NodeId) -> usize {
+    let step = usize::try_from(node.0 % ELECTION_STEPS).expect("it is below ELECTION_STEPS");
+    ELECTION_TICKS_MIN + ELECTION_TICKS_STEP * step
+}
 
 /// What is queued for the core.
 #[expect(
@@ -56,6 +74,9 @@ pub(super) struct Shared {
     blocked: AtomicU8,
     pub(super) stopping: AtomicBool,
     pub(super) last_applied: AtomicU64,
+    /// True while the node is the group's only voter.
+    pub(super) lone: AtomicBool,
+    group: Mutex<GroupStatus>,
     pub(super) figures: Figures,
     pub(super) stages: Arc<Stages>,
     pub(super) pace: Pace,
@@ -96,6 +117,10 @@ impl Shared {
         self.own.store(code_of(accepting), Ordering::Release);
     }
 
+    pub(super) fn set_group(&self, status: GroupStatus) {
+        *self.group.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
     fn accepting(&self) -> Result<(), NotAccepting> {
         reason_of(self.own.load(Ordering::Acquire))?;
         if self.stopping.load(Ordering::Acquire) {
@@ -123,6 +148,7 @@ pub struct Core<M: StateMachine> {
     shared: Arc<Shared>,
     seat: Arc<Seat<CoreState<M>>>,
     queue: Sender<Message>,
+    events: Sender<CoreEvent>,
     publisher: PublishBell,
     journal: JournalHandle,
     group: GroupId,
@@ -134,13 +160,14 @@ impl<M> Core<M>
 where
     M: StateMachine<Command = Command, Event = Event> + Send + 'static,
 {
-    /// Starts the core and its thread. What it applies goes to `publish` as long as that has room. `observe` looks at the state
+    /// Starts the core and its threads. What it applies goes to `publish` as long as that has room. `observe` looks at the state
     /// machine about once a second, and must be done with it in no time. `ended` is told, on the core
     /// thread, how it came to its end.
     pub fn start(
         settings: &CoreSettings,
         recovered: Recovered<M>,
         publish: PublishSender,
+        peers: Box<dyn Peers>,
         observe: impl FnMut(&M) + Send + 'static,
         ended: impl FnOnce(&CoreEnd) + Send + 'static,
     ) -> std::io::Result<(Arc<Self>, JoinHandle<CoreEnd>)> {
@@ -154,15 +181,22 @@ where
         let replica_settings = Settings {
             identity,
             epoch: settings.epoch,
-            repairing: false,
-            election_ticks: ELECTION_TICKS,
+            repairing: settings.repairing,
+            election_ticks: election_ticks(identity.node),
         };
         let applied = applier.applied();
+        let lone = applier.membership().is_lone_voter(identity.node);
+        let (syncer, jobs) = bounded::<SyncJob>(1);
+        let (events, happened) = bounded(EVENTS_QUEUED_MAX);
+        let member = Member::new(identity.node, applier.membership(), peers, syncer);
+        start_syncs(jobs, events.clone())?;
         let shared = Arc::new(Shared {
             own: AtomicU8::new(code_of(Err(NotAccepting::Starting))),
             blocked: AtomicU8::new(0),
             stopping: AtomicBool::new(false),
             last_applied: AtomicU64::new(applied.sequence.0),
+            lone: AtomicBool::new(lone),
+            group: Mutex::new(GroupStatus::lone(identity.node, applied.index)),
             figures: Figures::default(),
             stages: Arc::default(),
             pace: Pace::new(settings.inline_sync_max),
@@ -174,7 +208,7 @@ where
         let (state, unable) = match replica {
             Ok(replica) => {
                 let observe = Box::new(observe);
-                let state = CoreState::new(replica, journal, publish, Arc::clone(&shared), observe);
+                let state = CoreState::new(replica, journal, publish, Arc::clone(&shared), member, observe);
                 (Some(state), None)
             }
             Err(reason) => (None, Some(CoreEnd::Stop(reason))),
@@ -184,13 +218,20 @@ where
             shared: Arc::clone(&shared),
             seat: Arc::clone(&seat),
             queue,
+            events,
             publisher,
             journal: handle,
             group: identity.group,
             incarnation: identity.incarnation,
             epoch: settings.epoch,
         });
-        let thread = CoreThread::new(Arc::clone(&seat), received, Arc::clone(&shared), settings.spin);
+        let thread = CoreThread::new(
+            Arc::clone(&seat),
+            received,
+            happened,
+            Arc::clone(&shared),
+            settings.spin,
+        );
         let processor = settings.processor;
         let work = move || {
             processors::pin_to(processor.as_slice());
@@ -210,6 +251,11 @@ where
         self.shared.stopping.store(true, Ordering::Release);
         self.journal.give_up_waiting();
         self.wake();
+    }
+
+    /// Tells the core that something happened. Waits while `EVENTS_QUEUED_MAX` are queued. False once the core has ended.
+    pub fn tell(&self, event: CoreEvent) -> bool {
+        self.events.send(event).is_ok()
     }
 
     /// Takes no commands until this is called with none: what others know, such as that the disk is nearly full.
@@ -247,6 +293,19 @@ where
             },
         }
     }
+}
+
+/// Starts the thread that syncs what the core's thread appended, in a group of several voters. It ends with the core.
+fn start_syncs(jobs: Receiver<SyncJob>, events: Sender<CoreEvent>) -> std::io::Result<()> {
+    let work = move || {
+        for job in jobs {
+            if events.send(CoreEvent::Synced(job.run())).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("journal-sync".into()).spawn(work)?;
+    Ok(())
 }
 
 fn finish(shared: &Shared, end: CoreEnd, ended: impl FnOnce(&CoreEnd)) -> CoreEnd {
@@ -294,7 +353,7 @@ where
         reason = "a command is handed back by value, without an allocation, to be queued"
     )]
     fn run_inline(&self, command: Command, waiter: Waiter) -> Result<(), (Command, Waiter)> {
-        if !self.shared.pace.comes(self.seat.queued()) {
+        if !self.shared.lone.load(Ordering::Acquire) || !self.shared.pace.comes(self.seat.queued()) {
             return Err((command, waiter));
         }
         let Some(mut sitting) = self.seat.take_if_idle() else {
@@ -394,6 +453,43 @@ where
             queued_count: self.seat.queued(),
             clock_error_bound_ns: self.shared.clock.error_bound_ns(),
         }
+    }
+
+    fn read_from(&self) -> ReadFrom {
+        if self.shared.lone.load(Ordering::Acquire) {
+            return ReadFrom::Own;
+        }
+        let (tell, told) = oneshot::channel();
+        // If there is no room, or no core, the sender is gone, which says as much as no leader.
+        let _ = self.events.try_send(CoreEvent::Read(tell));
+        ReadFrom::Group(told)
+    }
+
+    fn group(&self) -> GroupStatus {
+        self.shared.group.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change_members(&self, change: MembershipChange) -> oneshot::Receiver<Result<(), ChangeRefusal>> {
+        let (tell, told) = oneshot::channel();
+        let _ = self.events.try_send(CoreEvent::Change(change, tell));
+        told
+    }
+
+    fn transfer_leadership(&self, to: Option<NodeId>) -> Result<(), ChangeRefusal> {
+        let group = self.group();
+        if group.leader != Some(group.node) {
+            return Err(ChangeRefusal::NotLeader);
+        }
+        if let Some(to) = to
+            && !group
+                .members
+                .iter()
+                .any(|member| member.node == to && member.role == Role::Voter)
+        {
+            return Err(ChangeRefusal::Unknown);
+        }
+        let _ = self.events.try_send(CoreEvent::TransferLeadership(to));
+        Ok(())
     }
 
     fn now(&self) -> Timestamp {

@@ -14,6 +14,11 @@
 //! thread takes all that have queued up as one batch, with one sync, while the others go on reading. `pace` tells the two
 //! apart.
 //!
+//! In a group of several voters the core's own thread does it all: commands of this node's clients, and of other nodes'
+//! clients, are sequenced here if this node leads, and handed on to whoever does if not (`member`, `forward`). Peers are
+//! heard through a second queue, and syncs run on a thread of their own, so that a slow disk doesn't keep the core from
+//! hearing its peers.
+//!
 //! The thread that runs a command waits for the disk. At most one does, because there is one seat; where the disk stalls,
 //! all others find the seat taken and queue what comes, and after the slow sync no thread but the core's own waits for the
 //! disk for a while. The node has at least two threads that serve (with one alone nothing is run this way), health and
@@ -22,7 +27,10 @@
 
 mod clock;
 mod end;
+mod forward;
+mod group;
 mod handle;
+mod member;
 #[cfg(test)]
 mod model;
 mod pace;
@@ -38,6 +46,7 @@ use std::time::Duration;
 
 pub use clock::Clock;
 pub use end::CoreEnd;
+pub use group::{CoreEvent, NoPeers, Peers};
 pub use handle::{Core, CoreFigures};
 pub use recover::{Recovered, recover};
 
@@ -50,6 +59,8 @@ pub struct CoreSettings {
     pub spin: Duration,
     /// The processor that its thread runs on, if not on any.
     pub processor: Option<usize>,
+    /// True of a voter whose journal may have lost something that it acknowledged.
+    pub repairing: bool,
     /// Whoever brings a command may run it as long as syncs take at most this; zero: never.
     pub inline_sync_max: Duration,
 }

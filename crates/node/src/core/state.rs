@@ -7,28 +7,33 @@ use std::sync::atomic::Ordering;
 use gateway::handle::{Applied, NotAccepting, SubmitError};
 use gateway::stages::Stage;
 use gateway::waiting::{Bells, Waiter};
-use replica::{Input, Now, Output, Refusal, Replica};
+use replica::recovery::Place;
+use replica::{HardState, Input, Now, Output, Refusal, Replica, SnapshotPoint};
 use types::{AppliedBatch, Command, Event, StateMachine, Timestamp};
 
 use super::CoreEnd;
+use super::forward::Asker;
 use super::handle::{BUSY, Shared};
+use super::member::Member;
 use crate::journal::{Journal, JournalError, Room};
 use crate::publisher::PublishSender;
 
-type Outputs = Vec<Output<Command, Event, Waiter>>;
+pub(super) type Outputs = Vec<Output<Command, Event, Asker>>;
 
 /// Who looks at the state machine, for metrics, now and then.
 pub(super) type Observe<M> = Box<dyn FnMut(&M) + Send>;
 
 /// Everything that one needs to run the core.
 pub(super) struct CoreState<M: StateMachine> {
-    replica: Replica<M, Waiter>,
+    pub(super) replica: Replica<M, Asker>,
     pub(super) journal: Journal,
     publish: PublishSender,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     outputs: Outputs,
     pub(super) bells: Bells,
-    accepting: Result<(), NotAccepting>,
+    pub(super) accepting: Result<(), NotAccepting>,
+    /// What it needs as one of a group.
+    pub(super) member: Member,
     /// Until when the core's own thread sleeps, if it does.
     pub(super) alarm: Timestamp,
     /// Why the core's own thread must end, once another thread found that out.
@@ -59,13 +64,15 @@ where
     M: StateMachine<Command = Command, Event = Event>,
 {
     pub(super) fn new(
-        replica: Replica<M, Waiter>,
+        replica: Replica<M, Asker>,
         journal: Journal,
         publish: PublishSender,
         shared: Arc<Shared>,
+        member: Member,
         observe: Observe<M>,
     ) -> Self {
         Self {
+            member,
             replica,
             journal,
             publish,
@@ -84,6 +91,7 @@ where
     /// Runs one command on the thread that brought it, if nothing stands in the way.
     pub(super) fn run_inline(&mut self, command: Command, waiter: Waiter) -> Inline {
         let free = self.ended.is_none()
+            && !self.member.decides_with_others()
             && self.accepting.is_ok()
             && self.replica.accepting().is_ok()
             && self.journal.room() == Room::Enough;
@@ -93,7 +101,7 @@ where
         // As on the core's own thread: whatever panics, it is the core's end, and must not be that of the caller.
         self.is_inline = true;
         let ran = catch_unwind(AssertUnwindSafe(|| {
-            self.execute(vec![(command, waiter)])?;
+            self.execute_alone(vec![(command, waiter)])?;
             Ok(self.replica.deadline())
         }));
         self.is_inline = false;
@@ -115,16 +123,31 @@ where
         }
     }
 
-    /// Executes commands, in this order.
+    /// Brings commands to their end, in this order: executes them, or hands them on to whoever leads the group.
     pub(super) fn execute(&mut self, commands: Vec<(Command, Waiter)>) -> Result<(), CoreEnd> {
+        if self.member.decides_with_others() {
+            return self.route(commands);
+        }
+        self.execute_alone(commands)
+    }
+
+    fn execute_alone(&mut self, commands: Vec<(Command, Waiter)>) -> Result<(), CoreEnd> {
+        self.taken = self.count_taken(&commands);
+        let commands = commands
+            .into_iter()
+            .map(|(command, waiter)| (command, Asker::Local(waiter)));
+        self.step(Input::Commands(commands.collect()))
+    }
+
+    /// Counts for how long commands were queued.
+    pub(super) fn count_taken(&self, commands: &[(Command, Waiter)]) -> (Timestamp, usize) {
         let taken_at = self.shared.clock.now();
         let stages = &self.shared.stages;
-        for (_, waiter) in &commands {
+        for (_, waiter) in commands {
             stages.record(Stage::Queue, taken_at.since_ns(waiter.submitted_at()));
         }
         stages.record_batch(commands.len());
-        self.taken = (taken_at, commands.len());
-        self.step(Input::Commands(commands))
+        (taken_at, commands.len())
     }
 
     /// Refuses a command that was not sequenced.
@@ -135,6 +158,9 @@ where
 
     /// Says whether commands are taken, as far as consensus goes.
     pub(super) fn follow_replica(&mut self) {
+        if self.member.decides_with_others() {
+            return self.follow_group();
+        }
         let refusal = self.replica.accepting().err().map(submit_error);
         self.set_accepting(match refusal {
             Some(SubmitError::NotAccepting(why)) => Err(why),
@@ -175,7 +201,7 @@ where
     }
 
     /// One step of the replica, and all that follows from it.
-    pub(super) fn step(&mut self, input: Input<Command, Waiter>) -> Result<(), CoreEnd> {
+    pub(super) fn step(&mut self, input: Input<Command, Asker>) -> Result<(), CoreEnd> {
         let mut input = Some(input);
         while let Some(next) = input.take() {
             let now = Now {
@@ -196,50 +222,86 @@ where
     }
 
     /// Carries out what came of a step. Answers with the next input, if that follows at once: a sync was done.
-    fn perform(&mut self, outputs: &mut Outputs) -> Result<Option<Input<Command, Waiter>>, CoreEnd> {
+    fn perform(&mut self, outputs: &mut Outputs) -> Result<Option<Input<Command, Asker>>, CoreEnd> {
         let mut ticket = None;
         for output in outputs.drain(..) {
             match output {
                 Output::Append(records) => self.journal.append(&records)?,
                 Output::Sync(asked) => ticket = Some(asked),
                 Output::Applied { batch, waiters } => self.applied(batch, waiters),
-                Output::Refused { commands, why } => {
-                    tracing::warn!(commands = commands.len(), %why, "queued commands were not sequenced");
-                    for (_, waiter) in commands {
-                        waiter.tell(Err(submit_error(why)), &mut self.bells);
-                    }
-                    self.bells.ring();
-                }
-                // With the sender gone, the outcome is unknown to whoever waits.
-                Output::Unknown { commands } => {
-                    tracing::warn!(commands = commands.len(), "sequenced commands have an unknown outcome");
-                }
-                Output::Accepting(_)
-                | Output::Leader(_)
-                | Output::Members(_)
-                | Output::Committed(_)
-                | Output::ChangeTaken(_)
-                | Output::ReadFrom { .. }
-                | Output::ReadFailed(_)
-                | Output::SnapshotWanted { .. }
-                | Output::HandingOver { .. }
-                | Output::Install { .. }
-                | Output::Repaired => {}
-                Output::Send(message) => {
-                    tracing::warn!(
-                        to = message.to().0,
-                        "there is no link to the peer; its message is dropped"
-                    );
-                }
+                Output::Committed(applied) => self.journal.set_committed(applied.index, applied.sequence),
+                Output::Refused { commands, why } => self.refused(commands, why),
+                Output::Unknown { commands } => self.unknown(commands),
+                Output::Send(message) => self.member.send(message),
                 Output::Truncate { after } => self.journal.truncate(after)?,
+                Output::Accepting(_) => {}
+                Output::Leader(leader) => self.leader_changed(leader),
+                Output::Members(membership) => self.members_changed(&membership),
+                Output::ChangeTaken(taken) => self.member.change_taken(taken),
+                Output::ReadFrom { ticket, sequence } => self.member.read_from(ticket, Some(sequence)),
+                Output::ReadFailed(ticket) => self.member.read_from(ticket, None),
+                Output::SnapshotWanted { at_least } => self.member.peers.make_snapshot(at_least),
+                Output::HandingOver { to, why } => tracing::warn!(to = to.0, %why, "leadership is handed over"),
+                Output::Repaired => tracing::info!("all that was lost is here again; this node votes"),
+                Output::Install { point, hard_state } => return Err(self.install(&point, hard_state)),
                 Output::Stop(reason) => return Err(CoreEnd::Stop(reason)),
             }
+        }
+        self.member.send_answers();
+        if self.member.decides_with_others() {
+            return self.sync_beside(ticket);
         }
         let Some(ticket) = ticket else {
             return Ok(None);
         };
         self.sync()?;
         Ok(Some(Input::Persisted(ticket)))
+    }
+
+    /// Tells whoever asked that a command was not sequenced, unless it can still be brought to whoever leads.
+    fn refused(&mut self, commands: Vec<(Command, Asker)>, why: Refusal) {
+        let elsewhere = self.member.decides_with_others() && matches!(why, Refusal::NotLeader | Refusal::ClockUnsure);
+        if !elsewhere {
+            tracing::warn!(commands = commands.len(), %why, "queued commands were not sequenced");
+        }
+        for (command, asker) in commands {
+            match asker {
+                Asker::Peer { node, token } => self.member.refuse(node, token, why),
+                Asker::Local(waiter) if elsewhere => {
+                    self.member.forwarding.park([(command, waiter)], false, &mut self.bells);
+                }
+                Asker::Local(waiter) => waiter.tell(Err(submit_error(why)), &mut self.bells),
+            }
+        }
+        self.bells.ring();
+    }
+
+    /// These were sequenced, and it is not known whether that holds: the next leader knows. Alone, nobody does; with the
+    /// waiters gone, whoever waits learns that. Other nodes ask the next leader themselves.
+    fn unknown(&mut self, commands: Vec<(Command, Asker)>) {
+        tracing::warn!(
+            commands = commands.len(),
+            "it is not known what becomes of sequenced commands"
+        );
+        let local = commands.into_iter().filter_map(|(command, asker)| match asker {
+            Asker::Local(waiter) => Some((command, waiter)),
+            Asker::Peer { .. } => None,
+        });
+        if self.member.decides_with_others() {
+            self.member.forwarding.park(local, true, &mut self.bells);
+        }
+    }
+
+    /// Begins the journal anew behind a snapshot that came from a peer; the node then starts again from both.
+    fn install(&mut self, point: &SnapshotPoint, hard_state: HardState) -> CoreEnd {
+        let place = Place::from(point.applied);
+        let mut installed = || -> Result<(), CoreEnd> {
+            self.journal.announce_jump(place)?;
+            self.member.peers.adopt_snapshot(point).map_err(CoreEnd::Adopt)?;
+            self.journal.begin_at(place, hard_state)?;
+            Ok(())
+        };
+        installed().err().unwrap_or(CoreEnd::Installed)
     }
 
     /// Makes durable what was appended: a batch, unless nothing was taken out of the queue for it.
@@ -259,7 +321,7 @@ where
     }
 
     /// Answers, and hands the batch to the publisher if that has room.
-    fn applied(&mut self, batch: Arc<AppliedBatch>, waiters: Vec<Waiter>) {
+    fn applied(&mut self, batch: Arc<AppliedBatch>, waiters: Vec<Asker>) {
         let applied_at = self.shared.clock.now();
         if let Some(committed_at) = batch.committed_at {
             let apply_ns = applied_at.since_ns(committed_at);
@@ -272,14 +334,22 @@ where
         let committed = self.replica.applier().applied();
         self.journal.set_committed(committed.index, committed.sequence);
         self.shared.last_applied.store(last.0, Ordering::Release);
-        for (index, waiter) in waiters.into_iter().enumerate() {
-            let batch = Arc::clone(&batch);
-            let applied = Applied {
-                batch,
-                index,
-                applied_at,
-            };
-            waiter.tell(Ok(applied), &mut self.bells);
+        for (index, asker) in waiters.into_iter().enumerate() {
+            match asker {
+                Asker::Local(waiter) => {
+                    let batch = Arc::clone(&batch);
+                    let applied = Applied {
+                        batch,
+                        index,
+                        applied_at,
+                    };
+                    waiter.tell(Ok(applied), &mut self.bells);
+                }
+                Asker::Peer { node, token } => self.member.executed(node, token, &batch, index),
+            }
+        }
+        if self.member.decides_with_others() {
+            self.member.forwarding.applied(&batch, applied_at, &mut self.bells);
         }
         if self.is_inline {
             self.bells.forget();
@@ -307,7 +377,7 @@ where
 }
 
 /// What whoever asked is told of a refusal.
-fn submit_error(refusal: Refusal) -> SubmitError {
+pub(super) fn submit_error(refusal: Refusal) -> SubmitError {
     match refusal {
         Refusal::NotLeader => SubmitError::NotAccepting(NotAccepting::NotLeader),
         Refusal::ClockUnsure => SubmitError::NotAccepting(NotAccepting::ClockUnsure),

@@ -16,7 +16,7 @@ use types::{
 use wire::journal::{Identity, NodeId};
 use wire::membership::Membership;
 
-use super::{Core, CoreEnd, CoreSettings, Recovered, recover};
+use super::{Core, CoreEnd, CoreSettings, NoPeers, Recovered, recover};
 use crate::journal::{JournalError, JournalSettings, Quarantine, SEGMENT_BYTES_MIN, create, open_with_faults};
 use crate::publisher::{PublishReceiver, with_room_for};
 use crate::testing::Tally;
@@ -129,8 +129,9 @@ fn start_with(recovered: Recovered<Fragile>, publisher_room: usize, inline_sync_
         spin: Duration::ZERO,
         processor: None,
         inline_sync_max,
+        repairing: false,
     };
-    let (core, thread) = Core::start(&core_settings, recovered, publish, |_| {}, |_| {}).unwrap();
+    let (core, thread) = Core::start(&core_settings, recovered, publish, Box::new(NoPeers), |_| {}, |_| {}).unwrap();
     while core.status().accepting == Err(NotAccepting::Starting) {
         std::thread::yield_now();
     }

@@ -425,6 +425,7 @@ impl Journal {
     }
 
     fn jump(&mut self, place: Place, hard_state: HardState) -> Result<(), JournalError> {
+        assert!(hard_state.term >= self.hard_state.term, "terms never go back");
         self.sync_current()?;
         self.hard_state = hard_state;
         self.mark_now(|marked| {

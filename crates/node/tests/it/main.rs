@@ -1,5 +1,6 @@
 //! Whole nodes: started, asked, stopped, damaged, and started again.
 
+mod cluster;
 mod commands;
 mod cut_off;
 mod disk_full;
@@ -7,6 +8,7 @@ mod faults;
 mod journal;
 mod load;
 mod lobster;
+mod peers;
 mod process;
 mod restart;
 mod running;

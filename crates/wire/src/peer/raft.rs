@@ -133,7 +133,7 @@ struct SnapshotLayout {
 }
 
 impl RaftMessage {
-    /// How many bytes [`Self::encode`] appends.
+    /// How many bytes it takes in a frame.
     pub fn encoded_bytes(&self) -> usize {
         let entries: usize = self
             .entries

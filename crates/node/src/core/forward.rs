@@ -1,0 +1,269 @@
+//! Commands on their way to whoever leads the group.
+//!
+//! ```text
+//!  clients ──> this node ──┬── leads ──────────────> sequenced here
+//!                          ├── knows a leader ─────> forwarded; answered from the batch once it is applied here
+//!                          └── knows none ─────────> parked until there is one, for `LEADER_WAIT`
+//! ```
+//!
+//! A forwarded command stays here until its leader says at which sequence it was executed. If that leader, or the link to
+//! it, is lost, the command goes to the next one: the memory of request ids makes sure that it is executed once, whichever
+//! of the two sequenced it. What can't be brought to its end in time is answered as what it is: not sequenced if it was
+//! never handed on, unknown otherwise.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gateway::handle::{Applied, NotAccepting, SubmitError};
+use gateway::waiting::{Bells, Waiter};
+use types::{AppliedBatch, Command, Sequence, Timestamp};
+use wire::batch;
+use wire::journal::NodeId;
+use wire::peer::{Answer, Forward, Outcome};
+
+use super::handle::BUSY;
+
+/// For how long a command waits for a leader.
+pub(super) const LEADER_WAIT: Duration = Duration::from_secs(3);
+/// Commands that may be on their way at the same time.
+const FORWARDED_MAX: usize = 16_384;
+/// Batches that are kept to answer from: a leader's answer comes at about the time that its batch is applied here.
+const RECENT_BATCHES: usize = 1_024;
+/// How a leader says that it does not lead, or not yet.
+const CODE_NOT_LEADER: u8 = 1;
+/// How it says that it has no room.
+const CODE_BUSY: u8 = 2;
+/// How it says that a batch does not carry the command.
+const CODE_TOO_LARGE: u8 = 3;
+
+/// Who waits for what becomes of a command.
+#[derive(Debug)]
+pub(super) enum Asker {
+    /// A client of this node.
+    Local(Waiter),
+    /// Another node, for a client of its own.
+    Peer {
+        /// Which.
+        node: NodeId,
+        /// What it calls the command.
+        token: u64,
+    },
+}
+
+/// A command of a client of this node.
+#[derive(Debug)]
+struct Held {
+    command: Command,
+    waiter: Waiter,
+    /// True once a leader that is no longer asked may have sequenced it.
+    doubtful: bool,
+    until: Instant,
+}
+
+/// The commands of this node's clients that it does not sequence itself.
+#[derive(Debug, Default)]
+pub(super) struct Forwarding {
+    last_token: u64,
+    /// Whom the commands in `sent` were sent to.
+    leader: Option<NodeId>,
+    sent: BTreeMap<u64, Held>,
+    /// Executed, as their leader says, in a batch that is not applied here yet.
+    executed: BTreeMap<Sequence, Held>,
+    parked: VecDeque<Held>,
+    recent: VecDeque<Arc<AppliedBatch>>,
+}
+
+impl Forwarding {
+    /// How many commands are on their way.
+    pub(super) fn count(&self) -> usize {
+        self.sent.len() + self.executed.len() + self.parked.len()
+    }
+
+    /// Keeps commands until there is somebody to sequence them. `doubtful`: a former leader may have done so already.
+    pub(super) fn park(
+        &mut self,
+        commands: impl IntoIterator<Item = (Command, Waiter)>,
+        doubtful: bool,
+        bells: &mut Bells,
+    ) {
+        let until = Instant::now() + LEADER_WAIT;
+        for (command, waiter) in commands {
+            if !doubtful && self.count() >= FORWARDED_MAX {
+                waiter.tell(Err(BUSY), bells);
+                continue;
+            }
+            self.parked.push_back(Held {
+                command,
+                waiter,
+                doubtful,
+                until,
+            });
+        }
+    }
+
+    /// Gives back what is parked, up to so many, for this node itself to sequence.
+    pub(super) fn take(&mut self, count_max: usize) -> Vec<(Command, Waiter)> {
+        let count = self.parked.len().min(count_max);
+        let taken = self.parked.drain(..count);
+        taken.map(|held| (held.command, held.waiter)).collect()
+    }
+
+    /// True if nothing is parked.
+    pub(super) fn is_idle(&self) -> bool {
+        self.parked.is_empty()
+    }
+
+    /// Hands what is parked on to this leader. `send` says whether it was taken. A command that no batch carries goes
+    /// without its bytes; the leader refuses that.
+    pub(super) fn hand_on(&mut self, leader: NodeId, count_max: usize, send: impl FnOnce(Vec<Forward>) -> bool) {
+        self.leader = Some(leader);
+        let count = self.parked.len().min(count_max);
+        if count == 0 {
+            return;
+        }
+        let first_token = self.last_token + 1;
+        let forwards = self
+            .parked
+            .iter()
+            .take(count)
+            .zip(first_token..)
+            .map(|(held, token)| Forward {
+                token,
+                command: batch::encode_command(&held.command).unwrap_or_default().into(),
+            });
+        if !send(forwards.collect()) {
+            return;
+        }
+        for (held, token) in self.parked.drain(..count).zip(first_token..) {
+            self.last_token = token;
+            self.sent.insert(token, held);
+        }
+    }
+
+    /// Whoever leads changed, or the link to it was lost: what it was sent waits for the next one, in front of the others
+    /// and in its order.
+    pub(super) fn lost_leader(&mut self) {
+        self.leader = None;
+        let sent = std::mem::take(&mut self.sent);
+        for mut held in sent.into_values().rev() {
+            held.doubtful = true;
+            self.parked.push_front(held);
+        }
+    }
+
+    /// The leader says what became of commands.
+    pub(super) fn answered(&mut self, from: NodeId, answers: Vec<Answer>, now: Timestamp, bells: &mut Bells) {
+        if self.leader != Some(from) {
+            return;
+        }
+        let mut again = Vec::new();
+        for answer in answers {
+            let Some(held) = self.sent.remove(&answer.token) else {
+                continue;
+            };
+            match answer.outcome {
+                Outcome::Sequenced { sequence, .. } => self.executed(sequence, held, now, bells),
+                Outcome::Refused { code: CODE_TOO_LARGE } => held.waiter.tell(Err(SubmitError::TooLarge), bells),
+                Outcome::Refused { code: CODE_BUSY } if !held.doubtful => held.waiter.tell(Err(BUSY), bells),
+                Outcome::Refused { .. } => again.push(held),
+            }
+        }
+        for held in again.into_iter().rev() {
+            self.parked.push_front(held);
+        }
+    }
+
+    fn executed(&mut self, sequence: Sequence, held: Held, now: Timestamp, bells: &mut Bells) {
+        let applied = self.recent.back().map(|batch| batch.header.last_sequence());
+        if applied.is_none_or(|applied| applied < sequence) {
+            self.executed.insert(sequence, held);
+            return;
+        }
+        let at = self
+            .recent
+            .partition_point(|batch| batch.header.last_sequence() < sequence);
+        match self
+            .recent
+            .get(at)
+            .filter(|batch| batch.header.first_sequence <= sequence)
+        {
+            Some(batch) => tell(batch, sequence, held.waiter, now, bells),
+            // Too long ago: asked again, the client hears from the memory of request ids.
+            None => drop(held),
+        }
+    }
+
+    /// A batch was applied here.
+    pub(super) fn applied(&mut self, batch: &Arc<AppliedBatch>, now: Timestamp, bells: &mut Bells) {
+        while let Some(first) = self.executed.first_entry()
+            && *first.key() <= batch.header.last_sequence()
+        {
+            let (sequence, held) = first.remove_entry();
+            if sequence >= batch.header.first_sequence {
+                tell(batch, sequence, held.waiter, now, bells);
+            }
+        }
+        if self.recent.len() == RECENT_BATCHES {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Arc::clone(batch));
+    }
+
+    /// Answers what has waited for too long.
+    pub(super) fn expire(&mut self, why: NotAccepting, bells: &mut Bells) {
+        let now = Instant::now();
+        let late = |held: &Held| held.until <= now;
+        let mut unknown = Vec::new();
+        // The older ones come first.
+        while self.parked.front().is_some_and(late)
+            && let Some(held) = self.parked.pop_front()
+        {
+            if held.doubtful {
+                unknown.push(held);
+            } else {
+                held.waiter.tell(Err(SubmitError::NotAccepting(why)), bells);
+            }
+        }
+        while let Some(first) = self.sent.first_entry()
+            && late(first.get())
+        {
+            unknown.push(first.remove());
+        }
+        while let Some(first) = self.executed.first_entry()
+            && late(first.get())
+        {
+            unknown.push(first.remove());
+        }
+        // Nobody tells those who wait: to them the outcome is unknown.
+        drop(unknown);
+    }
+}
+
+fn tell(batch: &Arc<AppliedBatch>, sequence: Sequence, waiter: Waiter, now: Timestamp, bells: &mut Bells) {
+    let index = usize::try_from(sequence.0 - batch.header.first_sequence.0).expect("a batch is small");
+    let applied = Applied {
+        batch: Arc::clone(batch),
+        index,
+        applied_at: now,
+    };
+    waiter.tell(Ok(applied), bells);
+}
+
+/// What a leader tells another node of bytes that are no command that a batch carries.
+pub(super) fn not_carried(token: u64) -> Answer {
+    refused(token, replica::Refusal::TooLarge)
+}
+
+/// What a leader tells another node of a command that it did not sequence.
+pub(super) fn refused(token: u64, why: replica::Refusal) -> Answer {
+    let code = match why {
+        replica::Refusal::Busy => CODE_BUSY,
+        replica::Refusal::TooLarge => CODE_TOO_LARGE,
+        replica::Refusal::NotLeader | replica::Refusal::ClockUnsure | replica::Refusal::Stopping => CODE_NOT_LEADER,
+    };
+    Answer {
+        token,
+        outcome: Outcome::Refused { code },
+    }
+}

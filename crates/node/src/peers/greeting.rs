@@ -1,0 +1,122 @@
+//! Whether two nodes have anything to say to each other.
+
+use wire::peer::{Hello, Refusal, RefusalCode};
+
+use super::name::PeerName;
+
+/// Compares what the other side says of itself with its certificate and with us. Answers the protocol version to speak.
+pub(super) fn judge(own: &Hello, other: &Hello, certificate: &PeerName, is_member: bool) -> Result<u16, Refusal> {
+    let refuse = |code, text: String| Err(Refusal { code, text });
+    let (here, there) = (own.node, other.node);
+    if other.cluster != own.cluster {
+        let text = format!(
+            "node {here} is of cluster {}, and you are of {}: check peers' addresses and data folders",
+            own.cluster, other.cluster
+        );
+        return refuse(RefusalCode::OtherCluster, text);
+    }
+    if other.group != own.group {
+        let text = format!(
+            "node {here} is of group {}, and you are of {}: check the addresses of the peers",
+            own.group, other.group
+        );
+        return refuse(RefusalCode::OtherGroup, text);
+    }
+    if (certificate.cluster, certificate.node, certificate.role) != (other.cluster, other.node, other.role) {
+        let text = format!(
+            "you say that you are {} {there}, and your certificate is of {certificate}: give each node its own",
+            other.role
+        );
+        return refuse(RefusalCode::NotItsCertificate, text);
+    }
+    if !is_member {
+        let text = format!("node {there} is not a member of the group: add it first, then it is let in by itself");
+        return refuse(RefusalCode::NotAMember, text);
+    }
+    if other.incarnation != own.incarnation {
+        let text = format!(
+            "node {here} lives in incarnation {} of the group, and you in {}: the one with the older incarnation must be \
+             made anew from the others",
+            own.incarnation, other.incarnation
+        );
+        return refuse(RefusalCode::OtherIncarnation, text);
+    }
+    match own.common_protocol(other) {
+        Some(version) => Ok(version),
+        None => refuse(
+            RefusalCode::NoCommonVersion,
+            format!(
+                "node {here} runs {} and speaks versions {} to {}, you run {} and speak {} to {}: upgrade the older one, one \
+                 release at a time",
+                own.program, own.protocol_min, own.protocol_max, other.program, other.protocol_min, other.protocol_max
+            ),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::{GroupId, Incarnation, Timestamp};
+    use wire::journal::NodeId;
+    use wire::peer::{REFUSAL_TEXT_BYTES_MAX, ReadableVersions, Role, program_version};
+
+    use super::*;
+
+    fn hello(node: u64) -> Hello {
+        Hello {
+            protocol_min: 1,
+            protocol_max: 2,
+            reads: ReadableVersions::default(),
+            cluster: "test".parse().unwrap(),
+            group: GroupId(1),
+            incarnation: Incarnation(1),
+            node: NodeId(node),
+            role: Role::Node,
+            program: program_version("0.1.0").unwrap(),
+            sent_at: Timestamp(1),
+        }
+    }
+
+    #[test]
+    fn each_difference_is_named() {
+        let certificate: PeerName = "spiffe://meridian/test/uae/2/node".parse().unwrap();
+        let check = |change: fn(&mut Hello), member, expected: Result<u16, RefusalCode>| {
+            let mut other = hello(2);
+            change(&mut other);
+            let judged = judge(&hello(1), &other, &certificate, member);
+            if let Err(refusal) = &judged {
+                assert!(refusal.text.len() <= REFUSAL_TEXT_BYTES_MAX);
+            }
+            assert_eq!(judged.map_err(|refusal| refusal.code), expected);
+        };
+        check(|_| {}, true, Ok(2));
+        check(|other| other.protocol_max = 1, true, Ok(1));
+        check(
+            |other| other.cluster = "other".parse().unwrap(),
+            true,
+            Err(RefusalCode::OtherCluster),
+        );
+        check(|other| other.group = GroupId(2), true, Err(RefusalCode::OtherGroup));
+        check(
+            |other| other.incarnation = Incarnation(2),
+            true,
+            Err(RefusalCode::OtherIncarnation),
+        );
+        check(
+            |other| other.node = NodeId(3),
+            true,
+            Err(RefusalCode::NotItsCertificate),
+        );
+        check(
+            |other| other.role = Role::Gateway,
+            true,
+            Err(RefusalCode::NotItsCertificate),
+        );
+        check(|_| {}, false, Err(RefusalCode::NotAMember));
+        check(
+            |other| (other.protocol_min, other.protocol_max) = (3, 4),
+            true,
+            Err(RefusalCode::NoCommonVersion),
+        );
+    }
+}
