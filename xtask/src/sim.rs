@@ -132,7 +132,9 @@ fn copy_sources(mutation: &Mutation) -> Result<()> {
             bail!("{:?}: there is no {}", mutation.name, edit.file.display());
         }
     }
-    for file in run::files(&[""])? {
+    let files = run::files(&[""])?;
+    remove_what_is_gone(Path::new(COPY), &files)?;
+    for file in files {
         let is_built =
             ["crates", "xtask"].iter().any(|folder| file.starts_with(folder)) || !file.to_string_lossy().contains('/');
         if !is_built || !file.is_file() {
@@ -163,6 +165,25 @@ fn copy_sources(mutation: &Mutation) -> Result<()> {
             fs::create_dir_all(folder)?;
         }
         fs::write(&copy, bytes).with_context(|| format!("failed to write {}", copy.display()))?;
+    }
+    Ok(())
+}
+
+/// A file that is no longer in the workspace would still be built.
+fn remove_what_is_gone(folder: &Path, files: &[PathBuf]) -> Result<()> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Ok(());
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_dir() {
+            remove_what_is_gone(&path, files)?;
+        } else if path
+            .strip_prefix(COPY)
+            .is_ok_and(|file| files.binary_search(&file.to_path_buf()).is_err())
+        {
+            fs::remove_file(&path).with_context(|| format!("failed to remove {}", path.display()))?;
+        }
     }
     Ok(())
 }
