@@ -770,6 +770,13 @@ impl<M: StateMachine, W> Replica<M, W> {
     /// Puts the ready's term, vote and entries out. True if there were any.
     fn append(&mut self, ready: &mut raft::Ready, outputs: &mut Outputs<M, W>) -> Result<bool, StopReason> {
         let mut records = Vec::new();
+        let entries = ready.take_entries();
+        // First of all, so that a term's record stands behind what stays.
+        if let Some(first) = entries.first().filter(|first| self.raw.store().replaces(first.index)) {
+            let after = LogIndex(first.index - 1);
+            self.raw.mut_store().truncate(after.0);
+            outputs.push(Output::Truncate { after });
+        }
         if let Some(raft_state) = ready.hs() {
             let hard_state = hard_state_of(raft_state);
             // The commit index alone is not worth a write: it is learnt again.
@@ -780,15 +787,9 @@ impl<M: StateMachine, W> Replica<M, W> {
             let raft_state = raft_state.clone();
             self.raw.mut_store().set_hard_state(raft_state);
         }
-        for entry in ready.take_entries() {
+        for entry in entries {
             let index = entry.index;
-            let log = self.raw.mut_store();
-            if log.replaces(index) {
-                let after = LogIndex(index - 1);
-                log.truncate(after.0);
-                outputs.push(Output::Truncate { after });
-            }
-            let record = log.append(entry);
+            let record = self.raw.mut_store().append(entry);
             records.push(record.ok_or_else(|| consensus(format!("entry {index} does not follow or is no batch")))?);
         }
         if records.is_empty() {

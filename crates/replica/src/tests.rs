@@ -612,6 +612,53 @@ fn what_a_cut_off_leader_had_in_flight_is_unknown_and_never_sequenced_twice() {
     }
 }
 
+#[test]
+fn the_record_of_a_new_term_stands_behind_what_stays_of_the_log() {
+    let mut cluster = Cluster::new();
+    cluster.nodes[0].ask(2, &[(&[1], 1)]);
+    cluster.deliver();
+    cluster.cut_off.insert(1);
+    // Never committed, and to be replaced by what the next leader sequences.
+    for who in 2..5 {
+        cluster.nodes[0].ask(2, &[(&[10], who)]);
+    }
+    cluster.deliver();
+    let mut held_back = Vec::new();
+    while held_back.is_empty() {
+        for at in 1..3 {
+            cluster.nodes[at].step(2, Input::Tick);
+        }
+        while cluster.nodes[1..].iter().any(|node| !node.sent.is_empty()) {
+            let sent: Vec<_> = cluster.nodes[1..]
+                .iter_mut()
+                .flat_map(|node| std::mem::take(&mut node.sent))
+                .collect();
+            for message in sent {
+                match usize::try_from(message.to().0).unwrap() {
+                    1 => held_back.push(message),
+                    to => cluster.nodes[to - 1].step(2, Input::Message(message)),
+                }
+            }
+        }
+        // The old leader hears of the new term by the very entry that replaces its own.
+        held_back.retain(|message| match &message.0 {
+            crate::message::Content::Consensus(message) => !message.entries.is_empty(),
+            _ => false,
+        });
+    }
+    let before = cluster.nodes[0].records.last().unwrap().index;
+    for message in held_back {
+        cluster.nodes[0].step(2, Input::Message(message));
+    }
+    let records = &cluster.nodes[0].records;
+    assert!(records.last().unwrap().index < before, "the log became shorter");
+    let mut index = LogIndex(0);
+    for record in records {
+        index = if record.kind.is_entry() { index.next() } else { index };
+        assert_eq!(record.index, index, "{record:?}");
+    }
+}
+
 /// Lets the three come to where nothing is under way.
 impl Cluster {
     fn node(&mut self, id: u64) -> &mut Node {
