@@ -29,6 +29,8 @@ mod clock;
 mod end;
 mod forward;
 mod group;
+#[cfg(test)]
+mod group_tests;
 mod handle;
 mod member;
 #[cfg(test)]
