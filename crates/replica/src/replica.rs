@@ -109,7 +109,8 @@ pub struct Replica<M: StateMachine, W> {
     ticks: u64,
     /// At which tick each peer was heard of last. Consensus keeps something alike, but clears it each time that it looks.
     heard: BTreeMap<u64, u64>,
-    slow_disk_ticks: u32,
+    /// What most of the others have on disk and this leader has not, and for how many ticks.
+    behind_others: Option<(u64, u32)>,
     clock_unsure: bool,
     repair: Option<Repair>,
 }
@@ -187,7 +188,7 @@ impl<M: StateMachine, W> Replica<M, W> {
             pinned: None,
             ticks: 0,
             heard: BTreeMap::new(),
-            slow_disk_ticks: 0,
+            behind_others: None,
             clock_unsure: false,
             repair: settings.repairing.then(Repair::default),
             applier,
@@ -443,7 +444,7 @@ impl<M: StateMachine, W> Replica<M, W> {
         self.reads.tick(self.raw.raft.election_timeout(), outputs);
         self.ask_for_reads(now);
         if !leads {
-            self.slow_disk_ticks = 0;
+            self.behind_others = None;
             return;
         }
         self.promote();
@@ -471,21 +472,24 @@ impl<M: StateMachine, W> Replica<M, W> {
         }
     }
 
-    /// Hands leadership over if most of the others have on disk what this node's own disk does not have yet: entries are
-    /// answered no earlier than they are on the leader's disk.
+    /// Hands leadership over if most of the others have had something on disk for a while that this node's own disk does
+    /// not have yet: entries are answered no earlier than they are on the leader's disk.
     fn watch_own_disk(&mut self, outputs: &mut Outputs<M, W>) {
         let own = self.raw.raft.raft_log.persisted;
-        let voters = self.applier.membership().voters().count();
-        let ahead = self.other_voters().filter(|(_, matched, _)| *matched > own).count();
-        if ahead <= voters / 2 {
-            self.slow_disk_ticks = 0;
+        if let Some((through, ticks)) = self.behind_others.filter(|(through, _)| *through > own) {
+            self.behind_others = Some((through, ticks + 1));
+            if ticks >= SLOW_DISK_TICKS {
+                self.behind_others = None;
+                self.hand_over(None, HandOver::SlowDisk, outputs);
+            }
             return;
         }
-        self.slow_disk_ticks += 1;
-        if self.slow_disk_ticks >= SLOW_DISK_TICKS {
-            self.slow_disk_ticks = 0;
-            self.hand_over(None, HandOver::SlowDisk, outputs);
-        }
+        // What all but a minority of the voters have, this node not counted.
+        let mut matched: Vec<u64> = self.other_voters().map(|(_, matched, _)| matched).collect();
+        matched.sort_unstable_by(|one, other| other.cmp(one));
+        let majority = self.applier.membership().voters().count() / 2 + 1;
+        let theirs = matched.get(majority - 1).copied();
+        self.behind_others = theirs.filter(|through| *through > own).map(|through| (through, 0));
     }
 
     /// True if a peer was heard of within the last election time-out.

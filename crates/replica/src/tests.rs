@@ -756,6 +756,29 @@ fn a_leader_whose_disk_is_the_slowest_or_whose_clock_is_unsure_hands_over() {
 }
 
 #[test]
+fn a_leader_whose_disk_is_a_little_behind_all_the_time_keeps_leading() {
+    let mut cluster = Cluster::new();
+    cluster.node(1).syncs = false;
+    for who in 0..60 {
+        let earlier = cluster.node(1).sync_wanted.take();
+        cluster.node(1).ask(2, &[(&[1], who)]);
+        cluster.deliver();
+        cluster.tick(1);
+        if let Some(ticket) = earlier {
+            let mut outputs = Vec::new();
+            cluster
+                .node(1)
+                .replica
+                .step(now(2), Input::Persisted(ticket), &mut outputs);
+            cluster.node(1).take(outputs);
+        }
+    }
+    assert_eq!(cluster.node(1).handed_over, []);
+    assert_eq!(cluster.leader(), 1);
+    assert!(cluster.node(1).answered.len() > 50);
+}
+
+#[test]
 fn a_new_member_gets_a_snapshot_and_the_rest_and_becomes_a_voter() {
     let mut cluster = Cluster::new();
     for who in 0..10 {
