@@ -403,6 +403,10 @@ impl World {
             return;
         }
         let fault = self.schedule.faults[number];
+        if self.victim(fault.whom).is_none() {
+            // All are down: it comes when somebody is there.
+            return self.shared.after(100 * MILLISECOND, Event::Fault(number));
+        }
         self.shared
             .say(|| format!("fault {number}: {:?} for {} ms", fault.kind, fault.lasts / MILLISECOND));
         self.shared.happened(&[self.shared.now, number as u64]);
