@@ -98,29 +98,24 @@ impl Files {
         torn
     }
 
-    /// The bytes of the last segment that was begun, up to where they are not zeros.
-    pub(crate) fn last_written(&self) -> Option<(usize, usize)> {
-        let file = self.segments.get(&self.last_begun()?)?;
-        let end = file.content().iter().rposition(|byte| *byte != 0)? + 1;
-        Some((0, end))
-    }
-
-    fn last_begun(&self) -> Option<u64> {
-        let begun = |file: &File| decode_segment_header(file.content()).is_ok();
-        self.segments
-            .iter()
-            .rev()
-            .find(|(_, file)| begun(file))
-            .map(|(number, _)| *number)
-    }
-
-    /// A bit of the last segment that was begun changes.
-    pub(crate) fn rot(&mut self, offset: usize, bit: u8) {
-        if let Some(number) = self.last_begun()
-            && let Some(file) = self.segments.get_mut(&number)
-        {
-            file.rot(offset, bit);
-        }
+    /// A bit of a segment that was begun changes: most often of the last one, and there near its end. False if there is none.
+    pub(crate) fn rot(&mut self, how: u64) -> bool {
+        let begun = |(_, file): &(&u64, &File)| decode_segment_header(file.content()).is_ok();
+        let numbers: Vec<u64> = self.segments.iter().filter(begun).map(|(number, _)| *number).collect();
+        let back = if how.is_multiple_of(4) { how as usize / 4 % 3 } else { 0 };
+        let number = numbers.iter().rev().nth(back).or(numbers.last());
+        let Some(file) = number.and_then(|number| self.segments.get_mut(number)) else {
+            return false;
+        };
+        let last = file.content().iter().rposition(|byte| *byte != 0).unwrap_or(0);
+        let from = if how.is_multiple_of(2) {
+            last.saturating_sub(300)
+        } else {
+            0
+        };
+        let offset = from + (how / 12) as usize % (last + 1 - from);
+        file.rot(offset, (how >> 32) as u8);
+        true
     }
 
     fn newest_mark(&self) -> Mark {

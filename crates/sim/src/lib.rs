@@ -54,6 +54,7 @@ mod tests {
             panic!("{}", explain(*seed, violation, None));
         }
         assert!(swept.commands >= 40 * 2_000);
+        assert!(swept.faults_min.is_some_and(|least| least >= 10));
         assert!(swept.coverage.missing().len() < swept.coverage.len() / 4);
     }
 

@@ -96,7 +96,10 @@ fn progress(seeds: u64) -> impl Fn(u64) + Sync {
 
 fn run_many(asked: &Asked) -> bool {
     let swept = sim::sweep(asked.from, asked.seeds, asked.mutation, &progress(asked.seeds));
-    println!("{} seeds, {} commands", swept.seeds, swept.commands);
+    println!(
+        "{} seeds, {} commands, {} faults",
+        swept.seeds, swept.commands, swept.faults
+    );
     if let Some((seed, violation)) = &swept.failed {
         println!("\n{}", sim::explain(*seed, violation, asked.mutation));
         return false;
@@ -120,8 +123,8 @@ fn run_one(seed: u64, mutation: Option<Mutation>) -> bool {
     let report = sim::run(seed, mutation, false);
     let again = sim::run(seed, mutation, true);
     println!(
-        "seed {seed:#x}: {} commands, trace {:08x}",
-        report.commands, report.trace_hash
+        "seed {seed:#x}: {} commands, {} faults, {} events, trace {:08x}",
+        report.commands, report.faults, report.events, report.trace_hash
     );
     if report.trace_hash != again.trace_hash {
         println!("the second run went another way: {:08x}", again.trace_hash);

@@ -19,6 +19,10 @@ pub struct Swept {
     pub seeds: u64,
     /// Commands that were executed in all.
     pub commands: u64,
+    /// Faults that came about in all.
+    pub faults: u64,
+    /// The fewest of a seed that was run to its end.
+    pub faults_min: Option<u64>,
     /// What they came past.
     pub coverage: Coverage,
     /// The lowest seed that failed, of those that were run, and how.
@@ -43,6 +47,11 @@ pub fn sweep(first: u64, seeds: u64, mutation: Option<Mutation>, progress: &(dyn
                     let mut all = swept.lock().unwrap_or_else(PoisonError::into_inner);
                     all.seeds += 1;
                     all.commands += report.commands;
+                    all.faults += report.faults;
+                    if report.violation.is_none() {
+                        let least = all.faults_min.map_or(report.faults, |least| least.min(report.faults));
+                        all.faults_min = Some(least);
+                    }
                     all.coverage.add(&report.coverage);
                     if let Some(violation) = report.violation {
                         stop.store(true, Ordering::Relaxed);

@@ -23,6 +23,8 @@ use crate::shared::Shared;
 const COMMANDS_MIN: u64 = 2_000;
 /// Within this long after the last fault everything must be well again.
 const HEALED_WITHIN: Time = 60 * SECOND;
+/// Many times more than happens in a run.
+const EVENTS_MAX: u64 = 2_000_000;
 /// Between two looks at whether it is.
 const LOOK: Time = 40 * MILLISECOND;
 
@@ -37,6 +39,10 @@ pub struct Report {
     pub trace_hash: u32,
     /// Commands that were executed.
     pub commands: u64,
+    /// Faults that came about.
+    pub faults: u64,
+    /// Things that happened.
+    pub events: u64,
     /// The last things that happened, if they were kept.
     pub lines: Vec<String>,
 }
@@ -60,6 +66,9 @@ pub(crate) struct World {
     members: Membership,
     members_at: LogIndex,
     dice: Dice,
+    /// How much has happened, and how many faults were among it.
+    events: u64,
+    faults: u64,
     heals_since: Option<Time>,
     looked_at: Time,
     removing: bool,
@@ -78,6 +87,8 @@ pub(crate) fn run(seed: u64, schedule: &Schedule, mutation: Option<Mutation>, tr
         violation: world.shared.oracle.violation().cloned(),
         trace_hash: world.shared.trace_hash,
         commands: world.shared.oracle.executed_count(),
+        faults: world.faults,
+        events: world.events,
         lines: world.shared.take_lines(),
         coverage: world.shared.coverage,
     }
@@ -115,6 +126,8 @@ impl World {
             members: first.point.membership.clone(),
             members_at: LogIndex(0),
             dice,
+            events: 0,
+            faults: 0,
             heals_since: None,
             looked_at: 0,
             removing: false,
@@ -134,6 +147,11 @@ impl World {
                 break;
             };
             self.shared.now = at;
+            self.events += 1;
+            if self.events > EVENTS_MAX {
+                let why = format!("{EVENTS_MAX} things happened, and there is no end of them");
+                return self.shared.oracle.not_healed(why);
+            }
             self.happen(event);
             self.look();
         }
@@ -385,14 +403,24 @@ impl World {
             return;
         }
         let fault = self.schedule.faults[number];
+        if self.victim(fault.whom).is_none() {
+            // All are down: it comes when somebody is there.
+            return self.shared.after(100 * MILLISECOND, Event::Fault(number));
+        }
         self.shared
             .say(|| format!("fault {number}: {:?} for {} ms", fault.kind, fault.lasts / MILLISECOND));
         self.shared.happened(&[self.shared.now, number as u64]);
         let mut active = Active::default();
-        if self.begin(&fault, &mut active)
-            && let Some(point) = fault.kind.point()
-        {
-            self.shared.hit(point);
+        if self.begin(&fault, &mut active) {
+            self.faults += 1;
+            if let Some(point) = fault.kind.point() {
+                self.shared.hit(point);
+            }
+        } else if let Some(victim) = self.victim(fault.whom) {
+            // What can't come about now is a node that ends instead.
+            self.faults += 1;
+            self.shared.hit(Point::Kill);
+            self.kill(victim, fault.lasts / 2);
         }
         self.active[number] = Some(active);
         self.shared.after(fault.lasts, Event::FaultOver(number));
@@ -416,13 +444,7 @@ impl World {
                 let writes = u32::try_from(fault.how % 24).unwrap_or(0);
                 self.host(victim).disk.files.power_lasts = Some(writes);
             }
-            FaultKind::Kill => {
-                let shared = &mut self.shared;
-                let host = &mut self.hosts[victim.0 as usize - 1];
-                host.kill(shared);
-                let life = host.lives();
-                shared.after(fault.lasts / 2, Event::Start { node: victim, life });
-            }
+            FaultKind::Kill => self.kill(victim, fault.lasts / 2),
             FaultKind::RollingRestart => {
                 for (turn, node) in (0..).zip(all) {
                     self.shared.after(turn * 350 * MILLISECOND, Event::Restart { node });
@@ -527,6 +549,14 @@ impl World {
         }
     }
 
+    fn kill(&mut self, node: NodeId, down: Time) {
+        let shared = &mut self.shared;
+        let host = &mut self.hosts[node.0 as usize - 1];
+        host.kill(shared);
+        let life = host.lives();
+        shared.after(down, Event::Start { node, life });
+    }
+
     fn power_loss(&mut self, node: NodeId, down: Time) {
         let shared = &mut self.shared;
         let host = &mut self.hosts[node.0 as usize - 1];
@@ -569,16 +599,7 @@ impl World {
         let shared = &mut self.shared;
         let host = &mut self.hosts[victim.0 as usize - 1];
         host.shut_down(shared);
-        let (from, to) = host.disk.files.last_written().unwrap_or_default();
-        if to > from {
-            let near_the_end = fault.how.is_multiple_of(2);
-            let from = if near_the_end {
-                to.saturating_sub(300).max(from)
-            } else {
-                from
-            };
-            let offset = from + (fault.how / 2) as usize % (to - from);
-            host.disk.files.rot(offset, fault.how as u8);
+        if host.disk.files.rot(fault.how) {
             host.rotten = true;
             shared.hit(Point::BitRot);
         }
