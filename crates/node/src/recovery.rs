@@ -57,6 +57,11 @@ pub(crate) fn recover(
     let recovered = core::recover(settings, machine, base, membership, &mut |batch| refill.take(batch));
     refill.finish();
     let recovered = match recovered {
+        // The making of the new journal may have been cut off.
+        Err(JournalError::None(_)) if folder.file(REPAIRING).exists() => {
+            journal::create(settings)?;
+            begin_anew(settings, snapshots)?
+        }
         Err(error @ JournalError::Damaged { .. }) if has_peers => {
             tracing::error!("{error}. This node's peers have what it lost; it begins anew and is sent it again");
             set_aside(folder, settings)?;
@@ -82,7 +87,15 @@ pub(crate) const REPAIRING: &str = "REPAIRING";
 
 /// Keeps a damaged journal as evidence, under another name.
 fn set_aside(folder: &DataFolder, settings: &JournalSettings) -> Result<(), StartError> {
-    let hard_state = journal::marked_vote(settings)?;
+    let mut hard_state = journal::marked_vote(settings)?;
+    let marker = folder.file(REPAIRING);
+    if marker.exists() {
+        // The journal is one that was to take the place of another, whose vote holds if it is newer.
+        let earlier = repairing_vote(&marker)?;
+        if earlier.term >= hard_state.term {
+            hard_state = earlier;
+        }
+    }
     let text = format!("term = {}\nvote = {}\n", hard_state.term.0, hard_state.vote.0);
     folder.write(REPAIRING, text.as_bytes(), 0o600)?;
     let io = |error| DataFolderError::Io {

@@ -67,6 +67,9 @@ pub(crate) fn is_proposal(message: &Message) -> bool {
     message.get_msg_type() == MessageType::MsgPropose
 }
 
+/// Bytes of a question for the place of a read.
+const READ_QUESTION_BYTES_MAX: usize = 64;
+
 /// How [`Content::Lost`] and [`Content::Needs`] are numbered between nodes, far from the numbers of consensus.
 const LOST: u8 = 200;
 const NEEDS: u8 = 201;
@@ -123,7 +126,11 @@ impl TryFrom<RaftMessage> for PeerMessage {
             kind => {
                 let unknown = UnknownMessage(kind);
                 let kind = MessageType::from_i32(i32::from(kind)).ok_or(unknown)?;
-                if !may_be_sent(kind) {
+                let asks = |message: &RaftMessage| match &message.entries[..] {
+                    [question] => question.data.len() <= READ_QUESTION_BYTES_MAX,
+                    _ => false,
+                };
+                if !may_be_sent(kind) || (kind == MessageType::MsgReadIndex && !asks(&message)) {
                     return Err(unknown);
                 }
                 Content::Consensus(consensus_of_wire(kind, message))
@@ -211,6 +218,7 @@ fn consensus_to_wire(mut message: Message) -> RaftMessage {
     }
 }
 
+/// A snapshot is never asked for by a message: a peer that needs one is found out by its leader.
 fn consensus_of_wire(kind: MessageType, message: RaftMessage) -> Message {
     let ids = |nodes: Vec<NodeId>| nodes.into_iter().map(|node| node.0).collect();
     let mut made = Message::default();
@@ -222,7 +230,6 @@ fn consensus_of_wire(kind: MessageType, message: RaftMessage) -> Message {
     made.index = message.index.0;
     made.commit = message.commit.0;
     made.commit_term = message.commit_term.0;
-    made.request_snapshot = message.request_snapshot.0;
     made.reject = message.reject;
     made.reject_hint = message.reject_hint.0;
     made.context = message.context;

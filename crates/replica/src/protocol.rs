@@ -58,6 +58,8 @@ pub enum Input<C, W> {
     Read(ReadTicket),
     /// There is a snapshot that a peer can be given.
     SnapshotMade(SnapshotPoint),
+    /// The snapshot that was wanted could not be made; the next peer that needs one has it made.
+    SnapshotNotMade,
     /// The snapshot that a peer was to be sent has arrived there, or has not.
     SnapshotSent {
         /// At whom.
@@ -179,6 +181,8 @@ pub enum HandOver {
     SlowDisk,
     /// Its clock is out of its bound.
     ClockUnsure,
+    /// It is no voter any more.
+    Removed,
 }
 
 impl fmt::Display for HandOver {
@@ -187,6 +191,7 @@ impl fmt::Display for HandOver {
             Self::Asked => "it was asked for",
             Self::SlowDisk => "its own disk is the slowest",
             Self::ClockUnsure => "its clock is out of its bound",
+            Self::Removed => "it is no voter any more",
         })
     }
 }

@@ -83,7 +83,8 @@ pub struct Replica<M: StateMachine, W> {
     unsynced: VecDeque<Unsynced>,
     last_ticket: Ticket,
     written: HardState,
-    leader: u64,
+    /// Who leads in which term, as far as the node was told.
+    leader: (u64, u64),
     /// Up to where the node was told that everything is committed and applied.
     told: LogIndex,
     reads: Reads,
@@ -165,7 +166,7 @@ impl<M: StateMachine, W> Replica<M, W> {
             unsynced: VecDeque::new(),
             last_ticket: Ticket(0),
             written: hard_state,
-            leader: raft::INVALID_ID,
+            leader: (raft::INVALID_ID, 0),
             told: applied.index,
             reads: Reads::default(),
             pinned: None,
@@ -203,7 +204,8 @@ impl<M: StateMachine, W> Replica<M, W> {
         if self.stopped || self.draining {
             return Err(Refusal::Stopping);
         }
-        if !self.leads() || self.raw.raft.lead_transferee.is_some() {
+        // A leader that was removed leads until another is elected, and sequences nothing.
+        if !self.votes(self.raw.raft.id) || !self.leads() || self.raw.raft.lead_transferee.is_some() {
             return Err(Refusal::NotLeader);
         }
         if self.clock_unsure {
@@ -218,6 +220,12 @@ impl<M: StateMachine, W> Replica<M, W> {
     /// True if it leads the group and has applied its term's first entry.
     pub fn leads(&self) -> bool {
         self.raw.raft.state == StateRole::Leader && self.leading == Some(self.raw.raft.term)
+    }
+
+    /// True if this member votes, as far as this node has applied the log.
+    fn votes(&self, node: u64) -> bool {
+        let member = self.applier.membership().get(NodeId(node));
+        member.is_some_and(|member| member.role == Role::Voter)
     }
 
     /// Who leads the group, as far as it knows.
@@ -304,7 +312,12 @@ impl<M: StateMachine, W> Replica<M, W> {
                     self.raw.mut_store().set_snapshot(Some(point));
                 }
             }
+            Input::SnapshotNotMade => self.forget_snapshot(),
             Input::SnapshotSent { to, arrived } => {
+                if !arrived {
+                    // Its file may be gone; the peer's next answer asks for another one.
+                    self.forget_snapshot();
+                }
                 let status = if arrived {
                     SnapshotStatus::Finish
                 } else {
@@ -454,6 +467,13 @@ impl<M: StateMachine, W> Replica<M, W> {
             {
                 return Ok(());
             }
+            MessageType::MsgTimeoutNow if self.clock_unsure => return Ok(()),
+            // Nobody's term is believed who neither votes nor leads.
+            MessageType::MsgAppendResponse | MessageType::MsgHeartbeatResponse | MessageType::MsgReadIndex
+                if message.term > self.raw.raft.term && !self.votes(message.from) =>
+            {
+                return Ok(());
+            }
             // Who leads counts on what was lost.
             MessageType::MsgHeartbeat if self.repair.is_some() => {
                 message.commit = message.commit.min(self.raw.store().end_index());
@@ -533,6 +553,12 @@ impl<M: StateMachine, W> Replica<M, W> {
             // Those that came while others were asked for.
             self.ask_for_reads(now);
         }
+        let leader = (self.raw.raft.leader_id, self.raw.raft.term);
+        if leader != self.leader {
+            // Also if it is the same one again: what it was told in its earlier term may be void.
+            self.leader = leader;
+            outputs.push(Output::Leader(self.leader()));
+        }
         self.end_repair(outputs);
         if self.raw.store().take_snapshot_wanted() {
             self.want_snapshot(outputs);
@@ -585,9 +611,8 @@ impl<M: StateMachine, W> Replica<M, W> {
     }
 
     fn role_changed(&mut self, outputs: &mut Outputs<M, W>) {
-        if self.leader != self.raw.raft.leader_id {
-            self.leader = self.raw.raft.leader_id;
-            outputs.push(Output::Leader(self.leader()));
+        if self.raw.raft.state != StateRole::Leader {
+            self.forget_snapshot();
         }
         if self.leads() || self.leading.is_none() {
             return;
@@ -653,6 +678,9 @@ impl<M: StateMachine, W> Replica<M, W> {
         let conf_state = conf_state.map_err(|error| consensus(error.to_string()))?;
         self.raw.mut_store().set_conf_state(conf_state);
         outputs.push(Output::Members(self.applier.membership().clone()));
+        if !self.votes(self.raw.raft.id) {
+            self.hand_over(None, HandOver::Removed, outputs);
+        }
         Ok(())
     }
 

@@ -41,7 +41,7 @@ const CODE_TOO_LARGE: u8 = 3;
 #[derive(Debug)]
 pub(super) enum Asker {
     /// A client of this node.
-    Local(Waiter),
+    Local(Local),
     /// Another node, for a client of its own.
     Peer {
         /// Which.
@@ -51,14 +51,37 @@ pub(super) enum Asker {
     },
 }
 
+/// A client of this node that waits.
+#[derive(Debug)]
+pub(super) struct Local {
+    pub(super) waiter: Waiter,
+    /// True once a leader that is no longer asked may have sequenced the command: nobody may say then that it was not.
+    pub(super) doubtful: bool,
+    /// By when it has waited for long enough for somebody to sequence the command; none before it had to wait at all.
+    until: Option<Instant>,
+}
+
+impl From<Waiter> for Local {
+    fn from(waiter: Waiter) -> Self {
+        Self {
+            waiter,
+            doubtful: false,
+            until: None,
+        }
+    }
+}
+
 /// A command of a client of this node.
 #[derive(Debug)]
 struct Held {
     command: Command,
-    waiter: Waiter,
-    /// True once a leader that is no longer asked may have sequenced it.
-    doubtful: bool,
-    until: Instant,
+    local: Local,
+}
+
+impl Held {
+    fn is_late(&self, now: Instant) -> bool {
+        self.local.until.is_some_and(|until| until <= now)
+    }
 }
 
 /// The commands of this node's clients that it does not sequence itself.
@@ -72,6 +95,8 @@ pub(super) struct Forwarding {
     executed: BTreeMap<Sequence, Held>,
     parked: VecDeque<Held>,
     recent: VecDeque<Arc<AppliedBatch>>,
+    /// True from a leader's word that it can't take commands now until the next tick.
+    rests: bool,
 }
 
 impl Forwarding {
@@ -80,33 +105,40 @@ impl Forwarding {
         self.sent.len() + self.executed.len() + self.parked.len()
     }
 
-    /// Keeps commands until there is somebody to sequence them. `doubtful`: a former leader may have done so already.
-    pub(super) fn park(
-        &mut self,
-        commands: impl IntoIterator<Item = (Command, Waiter)>,
-        doubtful: bool,
-        bells: &mut Bells,
-    ) {
-        let until = Instant::now() + LEADER_WAIT;
-        for (command, waiter) in commands {
-            if !doubtful && self.count() >= FORWARDED_MAX {
-                waiter.tell(Err(BUSY), bells);
+    /// Without anything on its way. Its tokens are none that an earlier life of this node used.
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self {
+            last_token: now.0,
+            ..Self::default()
+        }
+    }
+
+    /// Keeps commands, behind those that are kept already, until there is somebody to sequence them.
+    pub(super) fn park(&mut self, commands: impl IntoIterator<Item = (Command, Local)>, bells: &mut Bells) {
+        for (command, mut local) in commands {
+            if !local.doubtful && self.count() >= FORWARDED_MAX {
+                local.waiter.tell(Err(BUSY), bells);
                 continue;
             }
-            self.parked.push_back(Held {
-                command,
-                waiter,
-                doubtful,
-                until,
-            });
+            local.until.get_or_insert_with(|| Instant::now() + LEADER_WAIT);
+            self.parked.push_back(Held { command, local });
+        }
+    }
+
+    /// Keeps commands of which it is not known what became of them, in front of all others: they came first.
+    pub(super) fn park_doubtful(&mut self, commands: Vec<(Command, Local)>) {
+        for (command, mut local) in commands.into_iter().rev() {
+            local.doubtful = true;
+            local.until.get_or_insert_with(|| Instant::now() + LEADER_WAIT);
+            self.parked.push_front(Held { command, local });
         }
     }
 
     /// Gives back what is parked, up to so many, for this node itself to sequence.
-    pub(super) fn take(&mut self, count_max: usize) -> Vec<(Command, Waiter)> {
+    pub(super) fn take(&mut self, count_max: usize) -> Vec<(Command, Local)> {
         let count = self.parked.len().min(count_max);
         let taken = self.parked.drain(..count);
-        taken.map(|held| (held.command, held.waiter)).collect()
+        taken.map(|held| (held.command, held.local)).collect()
     }
 
     /// True if nothing is parked.
@@ -119,7 +151,7 @@ impl Forwarding {
     pub(super) fn hand_on(&mut self, leader: NodeId, count_max: usize, send: impl FnOnce(Vec<Forward>) -> bool) {
         self.leader = Some(leader);
         let count = self.parked.len().min(count_max);
-        if count == 0 {
+        if count == 0 || self.rests {
             return;
         }
         let first_token = self.last_token + 1;
@@ -145,9 +177,10 @@ impl Forwarding {
     /// and in its order.
     pub(super) fn lost_leader(&mut self) {
         self.leader = None;
+        self.rests = false;
         let sent = std::mem::take(&mut self.sent);
         for mut held in sent.into_values().rev() {
-            held.doubtful = true;
+            held.local.doubtful = true;
             self.parked.push_front(held);
         }
     }
@@ -164,11 +197,19 @@ impl Forwarding {
             };
             match answer.outcome {
                 Outcome::Sequenced { sequence, .. } => self.executed(sequence, held, now, bells),
-                Outcome::Refused { code: CODE_TOO_LARGE } => held.waiter.tell(Err(SubmitError::TooLarge), bells),
-                Outcome::Refused { code: CODE_BUSY } if !held.doubtful => held.waiter.tell(Err(BUSY), bells),
+                Outcome::Refused { code } if held.local.doubtful => {
+                    // This leader did not sequence it, and a former one may have. One that can't read it never will:
+                    // whoever waits is not told, and so knows that the outcome is unknown.
+                    if code != CODE_TOO_LARGE {
+                        again.push(held);
+                    }
+                }
+                Outcome::Refused { code: CODE_TOO_LARGE } => held.local.waiter.tell(Err(SubmitError::TooLarge), bells),
+                Outcome::Refused { code: CODE_BUSY } => held.local.waiter.tell(Err(BUSY), bells),
                 Outcome::Refused { .. } => again.push(held),
             }
         }
+        self.rests |= !again.is_empty();
         for held in again.into_iter().rev() {
             self.parked.push_front(held);
         }
@@ -188,7 +229,7 @@ impl Forwarding {
             .get(at)
             .filter(|batch| batch.header.first_sequence <= sequence)
         {
-            Some(batch) => tell(batch, sequence, held.waiter, now, bells),
+            Some(batch) => tell(batch, sequence, held.local.waiter, now, bells),
             // Too long ago: asked again, the client hears from the memory of request ids.
             None => drop(held),
         }
@@ -201,7 +242,7 @@ impl Forwarding {
         {
             let (sequence, held) = first.remove_entry();
             if sequence >= batch.header.first_sequence {
-                tell(batch, sequence, held.waiter, now, bells);
+                tell(batch, sequence, held.local.waiter, now, bells);
             }
         }
         if self.recent.len() == RECENT_BATCHES {
@@ -210,31 +251,30 @@ impl Forwarding {
         self.recent.push_back(Arc::clone(batch));
     }
 
-    /// Answers what has waited for too long.
-    pub(super) fn expire(&mut self, why: NotAccepting, bells: &mut Bells) {
+    /// A tick has passed: a leader that could not take commands is asked again, and what has waited for too long is
+    /// answered.
+    pub(super) fn tick(&mut self, why: NotAccepting, bells: &mut Bells) {
+        self.rests = false;
         let now = Instant::now();
-        let late = |held: &Held| held.until <= now;
         let mut unknown = Vec::new();
-        // The older ones come first.
-        while self.parked.front().is_some_and(late)
-            && let Some(held) = self.parked.pop_front()
-        {
-            if held.doubtful {
-                unknown.push(held);
-            } else {
-                held.waiter.tell(Err(SubmitError::NotAccepting(why)), bells);
+        let parked = std::mem::take(&mut self.parked);
+        for held in parked {
+            match (held.is_late(now), held.local.doubtful) {
+                (false, _) => self.parked.push_back(held),
+                (true, true) => unknown.push(held),
+                (true, false) => held.local.waiter.tell(Err(SubmitError::NotAccepting(why)), bells),
             }
         }
-        while let Some(first) = self.sent.first_entry()
-            && late(first.get())
-        {
-            unknown.push(first.remove());
-        }
-        while let Some(first) = self.executed.first_entry()
-            && late(first.get())
-        {
-            unknown.push(first.remove());
-        }
+        unknown.extend(
+            self.sent
+                .extract_if(.., |_, held| held.is_late(now))
+                .map(|(_, held)| held),
+        );
+        unknown.extend(
+            self.executed
+                .extract_if(.., |_, held| held.is_late(now))
+                .map(|(_, held)| held),
+        );
         // Nobody tells those who wait: to them the outcome is unknown.
         drop(unknown);
     }

@@ -41,8 +41,8 @@ pub enum CoreEvent {
     Change(MembershipChange, oneshot::Sender<Result<(), ChangeRefusal>>),
     /// An operator wants another node to lead.
     TransferLeadership(Option<NodeId>),
-    /// There is a snapshot for peers.
-    SnapshotMade(SnapshotPoint),
+    /// There is a snapshot for peers; none: it could not be made.
+    SnapshotMade(Option<SnapshotPoint>),
     /// A snapshot arrived at a peer, or did not.
     SnapshotSent {
         /// At whom.
@@ -66,8 +66,8 @@ pub trait Peers: Send + 'static {
     /// Sends a snapshot to a peer, and with it this message; then says [`CoreEvent::SnapshotSent`].
     fn send_snapshot(&self, message: PeerMessage, point: SnapshotPoint);
 
-    /// Makes a snapshot of a state at or behind this entry, then says [`CoreEvent::SnapshotMade`].
-    fn make_snapshot(&self, at_least: LogIndex);
+    /// Makes a snapshot of a state at or behind this entry, then says [`CoreEvent::SnapshotMade`]. False: it can't now.
+    fn make_snapshot(&self, at_least: LogIndex) -> bool;
 
     /// Gives the snapshot that came from a peer its name, durably, so that the next start begins with it.
     fn adopt_snapshot(&self, point: &SnapshotPoint) -> std::io::Result<()>;
@@ -90,7 +90,9 @@ impl Peers for NoPeers {
 
     fn send_snapshot(&self, _message: PeerMessage, _point: SnapshotPoint) {}
 
-    fn make_snapshot(&self, _at_least: LogIndex) {}
+    fn make_snapshot(&self, _at_least: LogIndex) -> bool {
+        false
+    }
 
     fn adopt_snapshot(&self, _point: &SnapshotPoint) -> std::io::Result<()> {
         Err(std::io::Error::other("this node was told of no peers"))

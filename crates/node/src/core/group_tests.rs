@@ -84,7 +84,9 @@ impl Peers for Ends {
         panic!("nobody is so far behind");
     }
 
-    fn make_snapshot(&self, _: LogIndex) {}
+    fn make_snapshot(&self, _: LogIndex) -> bool {
+        true
+    }
 
     fn adopt_snapshot(&self, _: &SnapshotPoint) -> std::io::Result<()> {
         panic!("nobody is so far behind");

@@ -188,7 +188,14 @@ where
         let lone = applier.membership().is_lone_voter(identity.node);
         let (syncer, jobs) = bounded::<SyncJob>(1);
         let (events, happened) = bounded(EVENTS_QUEUED_MAX);
-        let member = Member::new(identity.node, applier.membership(), settings.gateway, peers, syncer);
+        let member = Member::new(
+            identity.node,
+            Clock::default().now(),
+            applier.membership(),
+            settings.gateway,
+            peers,
+            syncer,
+        );
         start_syncs(jobs, events.clone())?;
         let shared = Arc::new(Shared {
             own: AtomicU8::new(code_of(Err(NotAccepting::Starting))),
@@ -256,6 +263,11 @@ where
     /// Tells the core that something happened. Waits while `EVENTS_QUEUED_MAX` are queued. False once the core has ended.
     pub fn tell(&self, event: CoreEvent) -> bool {
         self.events.send(event).is_ok()
+    }
+
+    /// The same without waiting: while so many are queued it is not told.
+    pub fn tell_at_once(&self, event: CoreEvent) {
+        let _ = self.events.try_send(event);
     }
 
     /// Takes no commands until this is called with none: what others know, such as that the disk is nearly full.

@@ -10,16 +10,16 @@ use gateway::waiting::Waiter;
 use replica::{Input, PeerMessage, ReadTicket, Refusal, Ticket};
 use tokio::sync::oneshot;
 use types::limits::{BATCH_COMMANDS_MAX, COMMANDS_QUEUED_MAX};
-use types::{AppliedBatch, Command, Event, Sequence, StateMachine};
-use wire::journal::NodeId;
-use wire::membership::{ChangeRefusal, Membership};
+use types::{Action, AppliedBatch, Command, Event, Sequence, StateMachine, Timestamp};
+use wire::journal::{LogIndex, NodeId};
+use wire::membership::{ChangeRefusal, Membership, Role};
 use wire::peer::{Answer, FORWARDS_MAX, Frame, Outcome};
 
 use super::CoreEnd;
 use super::forward::{Asker, Forwarding, LEADER_WAIT, not_carried, refused};
 use super::group::{CoreEvent, Peers};
 use super::state::CoreState;
-use crate::journal::SyncJob;
+use crate::journal::{Room, SyncJob};
 
 /// Batches that the core sequences before it waits for the first of them to be committed. More would only make smaller
 /// batches.
@@ -39,6 +39,8 @@ pub(super) struct Member {
     syncer: Sender<SyncJob>,
     sync_running: Option<Ticket>,
     sync_wanted: Option<Ticket>,
+    /// True once a snapshot for a peer could not even be asked for.
+    snapshot_not_made: bool,
     last_read: u64,
     reads: BTreeMap<ReadTicket, oneshot::Sender<Option<Sequence>>>,
     change: Option<oneshot::Sender<Result<(), ChangeRefusal>>>,
@@ -49,6 +51,7 @@ pub(super) struct Member {
 impl Member {
     pub(super) fn new(
         node: NodeId,
+        now: Timestamp,
         membership: &Membership,
         gateway: bool,
         peers: Box<dyn Peers>,
@@ -57,7 +60,7 @@ impl Member {
         Self {
             gateway,
             peers,
-            forwarding: Forwarding::default(),
+            forwarding: Forwarding::new(now),
             node,
             decides_with_others: !membership.is_lone_voter(node),
             pending: VecDeque::new(),
@@ -65,6 +68,7 @@ impl Member {
             syncer,
             sync_running: None,
             sync_wanted: None,
+            snapshot_not_made: false,
             last_read: 0,
             reads: BTreeMap::new(),
             change: None,
@@ -96,6 +100,16 @@ impl Member {
             // What is not taken is lost, as on any line: consensus sends it again.
             let _ = self.peers.send(to, Frame::Raft(message.into()));
         }
+    }
+
+    /// A sync that was asked for and not begun.
+    pub(super) fn take_sync_wanted(&mut self) -> Option<Ticket> {
+        self.sync_wanted.take()
+    }
+
+    /// A peer needs a snapshot.
+    pub(super) fn want_snapshot(&mut self, at_least: LogIndex) {
+        self.snapshot_not_made |= !self.peers.make_snapshot(at_least);
     }
 
     /// A command of another node's client was not sequenced here.
@@ -143,7 +157,7 @@ where
         self.count_taken(&commands);
         let commands = commands
             .into_iter()
-            .map(|(command, waiter)| (command, Asker::Local(waiter)));
+            .map(|(command, waiter)| (command, Asker::Local(waiter.into())));
         self.member.pending.extend(commands);
         self.pump()
     }
@@ -180,7 +194,8 @@ where
                 self.step(Input::Change(change))
             }
             CoreEvent::TransferLeadership(to) => self.step(Input::TransferLeadership { to }),
-            CoreEvent::SnapshotMade(point) => self.step(Input::SnapshotMade(point)),
+            CoreEvent::SnapshotMade(Some(point)) => self.step(Input::SnapshotMade(point)),
+            CoreEvent::SnapshotMade(None) => self.step(Input::SnapshotNotMade),
             CoreEvent::SnapshotSent { to, arrived } => self.step(Input::SnapshotSent { to, arrived }),
             CoreEvent::ClockUnsure(unsure) => self.step(Input::ClockUnsure(unsure)),
             CoreEvent::Synced(done) => {
@@ -199,7 +214,11 @@ where
         let leads = self.replica.leads();
         for (token, command) in commands {
             match command {
-                None => self.member.answers.entry(from).or_default().push(not_carried(token)),
+                // What lets time pass is the leader's own.
+                None
+                | Some(Command {
+                    action: Action::Clock, ..
+                }) => self.member.answers.entry(from).or_default().push(not_carried(token)),
                 Some(_) if !leads => self.member.refuse(from, token, Refusal::NotLeader),
                 Some(_) if self.member.pending.len() >= COMMANDS_QUEUED_MAX => {
                     self.member.refuse(from, token, Refusal::Busy);
@@ -215,18 +234,20 @@ where
 
     /// Brings on what waits: sequences it, or hands it on to whoever leads.
     pub(super) fn pump(&mut self) -> Result<(), CoreEnd> {
-        if !self.member.decides_with_others() {
+        let alone = !self.member.decides_with_others();
+        if alone && self.member.pending.is_empty() && self.member.forwarding.is_idle() {
             return Ok(());
         }
         if !matches!(self.replica.accepting(), Ok(()) | Err(Refusal::Busy)) {
             self.hand_on();
             return Ok(());
         }
-        loop {
+        // What was sequenced can't be refused any more, so nothing is that might have to wait for the disk.
+        while self.journal.room() == Room::Enough {
             let room = BATCH_COMMANDS_MAX.saturating_sub(self.member.pending.len());
             let parked = self.member.forwarding.take(room);
-            for (command, waiter) in parked.into_iter().rev() {
-                self.member.pending.push_front((command, Asker::Local(waiter)));
+            for (command, local) in parked.into_iter().rev() {
+                self.member.pending.push_front((command, Asker::Local(local)));
             }
             let count = self.member.pending.len().min(BATCH_COMMANDS_MAX);
             if count == 0 || self.replica.in_flight_count() >= PIPELINE_MAX {
@@ -235,9 +256,10 @@ where
             let commands = self.member.pending.drain(..count).collect();
             self.step(Input::Commands(commands))?;
             if self.replica.accepting().is_err() {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
     }
 
     /// Hands on what this node does not sequence.
@@ -245,9 +267,7 @@ where
         for (command, asker) in std::mem::take(&mut self.member.pending) {
             match asker {
                 Asker::Peer { node, token } => self.member.refuse(node, token, Refusal::NotLeader),
-                Asker::Local(waiter) => {
-                    self.member.forwarding.park([(command, waiter)], false, &mut self.bells);
-                }
+                Asker::Local(local) => self.member.forwarding.park([(command, local)], &mut self.bells),
             }
         }
         self.bells.ring();
@@ -269,11 +289,11 @@ where
 
     /// What is to be done now and then.
     pub(super) fn group_tick(&mut self) -> Result<(), CoreEnd> {
-        if !self.member.decides_with_others() {
-            return Ok(());
-        }
-        self.member.forwarding.expire(NotAccepting::NotLeader, &mut self.bells);
+        self.member.forwarding.tick(NotAccepting::NotLeader, &mut self.bells);
         self.bells.ring();
+        if std::mem::take(&mut self.member.snapshot_not_made) {
+            self.step(Input::SnapshotNotMade)?;
+        }
         self.pump()
     }
 
@@ -305,7 +325,13 @@ where
         }
         self.member.peers.members_changed(membership);
         // So that a node whose journal is lost still knows that it has peers.
-        self.member.peers.make_snapshot(self.replica.applier().applied().index);
+        let _ = self.member.peers.make_snapshot(self.replica.applier().applied().index);
+        let role = membership.get(node).map(|member| member.role);
+        if self.member.gateway && role.is_some_and(|role| role != Role::Gateway) {
+            tracing::error!(
+                "this node runs as a gateway and was added as one that keeps the log: remove it and add it with --gateway"
+            );
+        }
         self.tell_status();
     }
 
@@ -362,7 +388,10 @@ where
             return Ok(None);
         };
         if self.member.gateway {
-            return Ok(Some(Input::Persisted(ticket)));
+            let own = self.replica.applier().membership().get(self.member.node);
+            let counts = own.is_some_and(|member| member.role != Role::Gateway);
+            // Taken for a node that keeps the log, it acknowledges nothing.
+            return Ok((!counts).then_some(Input::Persisted(ticket)));
         }
         match self.journal.begin_sync()? {
             Some(job) => {

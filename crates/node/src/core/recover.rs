@@ -1,5 +1,6 @@
 //! From a snapshot and the journal to a state that the core can go on from.
 
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use replica::{Applied, Applier, LogEntry};
@@ -63,18 +64,17 @@ where
             }
             Ok(())
         });
-        let Opened {
-            journal, mut suffix, ..
-        } = opened?;
-        let decides_alone = applier.membership().is_lone_voter(settings.identity.node)
-            && suffix.iter().all(|entry| !entry.kind.changes_members());
-        if decides_alone {
-            for entry in suffix.drain(..) {
-                if let Some(batch) = applier.apply(&entry)? {
-                    each(&batch);
-                }
+        let Opened { journal, suffix, .. } = opened?;
+        // Up to where it is not alone any more, all that it has on disk was committed by it alone.
+        let mut rest = VecDeque::from(suffix);
+        while applier.membership().is_lone_voter(settings.identity.node)
+            && let Some(entry) = rest.pop_front()
+        {
+            if let Some(batch) = applier.apply(&entry)? {
+                each(&batch);
             }
         }
+        let suffix = rest.into();
         let stands = applier.applied();
         journal.set_committed(stands.index, stands.sequence);
         Ok((journal, suffix))

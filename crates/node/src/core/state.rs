@@ -12,7 +12,7 @@ use replica::{HardState, Input, Now, Output, Refusal, Replica, SnapshotPoint};
 use types::{AppliedBatch, Command, Event, StateMachine, Timestamp};
 
 use super::CoreEnd;
-use super::forward::Asker;
+use super::forward::{Asker, Local};
 use super::handle::{BUSY, Shared};
 use super::member::Member;
 use crate::journal::{Journal, JournalError, Room};
@@ -135,7 +135,7 @@ where
         self.taken = self.count_taken(&commands);
         let commands = commands
             .into_iter()
-            .map(|(command, waiter)| (command, Asker::Local(waiter)));
+            .map(|(command, waiter)| (command, Asker::Local(waiter.into())));
         self.step(Input::Commands(commands.collect()))
     }
 
@@ -240,7 +240,7 @@ where
                 Output::ChangeTaken(taken) => self.member.change_taken(taken),
                 Output::ReadFrom { ticket, sequence } => self.member.read_from(ticket, Some(sequence)),
                 Output::ReadFailed(ticket) => self.member.read_from(ticket, None),
-                Output::SnapshotWanted { at_least } => self.member.peers.make_snapshot(at_least),
+                Output::SnapshotWanted { at_least } => self.member.want_snapshot(at_least),
                 Output::HandingOver { to, why } => tracing::warn!(to = to.0, %why, "leadership is handed over"),
                 Output::Repaired => {
                     tracing::info!("everything that the leader has is here; this node counts like any other");
@@ -254,7 +254,8 @@ where
         if self.member.decides_with_others() {
             return self.sync_beside(ticket);
         }
-        let Some(ticket) = ticket else {
+        // One that was asked for while it was not alone is served here too.
+        let Some(ticket) = ticket.or(self.member.take_sync_wanted()) else {
             return Ok(None);
         };
         self.sync()?;
@@ -270,10 +271,10 @@ where
         for (command, asker) in commands {
             match asker {
                 Asker::Peer { node, token } => self.member.refuse(node, token, why),
-                Asker::Local(waiter) if elsewhere => {
-                    self.member.forwarding.park([(command, waiter)], false, &mut self.bells);
-                }
-                Asker::Local(waiter) => waiter.tell(Err(submit_error(why)), &mut self.bells),
+                Asker::Local(local) if elsewhere => self.member.forwarding.park([(command, local)], &mut self.bells),
+                // A former leader may have sequenced it: whoever waits learns that the outcome is unknown.
+                Asker::Local(local) if local.doubtful => drop(local),
+                Asker::Local(local) => local.waiter.tell(Err(submit_error(why)), &mut self.bells),
             }
         }
         self.bells.ring();
@@ -287,11 +288,12 @@ where
             "it is not known what becomes of sequenced commands"
         );
         let local = commands.into_iter().filter_map(|(command, asker)| match asker {
-            Asker::Local(waiter) => Some((command, waiter)),
+            Asker::Local(local) => Some((command, local)),
             Asker::Peer { .. } => None,
         });
+        let local = local.collect();
         if self.member.decides_with_others() {
-            self.member.forwarding.park(local, true, &mut self.bells);
+            self.member.forwarding.park_doubtful(local);
         }
     }
 
@@ -339,7 +341,7 @@ where
         self.shared.last_applied.store(last.0, Ordering::Release);
         for (index, asker) in waiters.into_iter().enumerate() {
             match asker {
-                Asker::Local(waiter) => {
+                Asker::Local(Local { waiter, .. }) => {
                     let batch = Arc::clone(&batch);
                     let applied = Applied {
                         batch,

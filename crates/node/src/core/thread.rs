@@ -24,6 +24,8 @@ pub(super) const TICK: Duration = Duration::from_millis(20);
 const TICKS_PER_CLOCK_REFRESH: u32 = 50;
 /// Ticks between two times that others are told how the group is.
 const TICKS_PER_STATUS: u32 = 5;
+/// How often it is looked whether the next segment's file is there, while peers are heard.
+const ROOM_COMES: Duration = Duration::from_millis(1);
 /// What peers say that is heard before commands are looked at again.
 const EVENTS_PER_TURN: usize = 256;
 /// For how long a node on its way down waits for its clients' commands to come to their end, and for another to lead.
@@ -178,6 +180,14 @@ where
         let until = self.next_tick.min(Instant::now() + ROOM_AGAIN);
         let why = match room {
             Room::Enough => return Ok(false),
+            Room::Coming if state.member.decides_with_others() => {
+                // Peers are heard meanwhile, or they would take this node for lost.
+                let wait = until.saturating_duration_since(Instant::now()).min(ROOM_COMES);
+                if let Ok(event) = self.events.recv_timeout(wait) {
+                    self.hear(event, state)?;
+                }
+                return Ok(true);
+            }
             Room::Coming => {
                 state.journal.wait_for_room(until);
                 return Ok(true);

@@ -255,10 +255,12 @@ impl Peers for GroupPeers {
         };
         if let Err(error) = std::thread::Builder::new().name("snapshot-out".into()).spawn(work) {
             tracing::error!(%error, "there is no thread to send a snapshot");
+            let arrived = false;
+            self.0.tell_at_once(CoreEvent::SnapshotSent { to, arrived });
         }
     }
 
-    fn make_snapshot(&self, at_least: LogIndex) {
+    fn make_snapshot(&self, at_least: LogIndex) -> bool {
         let shared = Arc::clone(&self.0);
         let made = Box::new(move |point| {
             shared.tell(CoreEvent::SnapshotMade(point));
@@ -269,6 +271,7 @@ impl Peers for GroupPeers {
         if !asked {
             tracing::warn!("a snapshot for a peer could not be asked for now");
         }
+        asked
     }
 
     fn adopt_snapshot(&self, point: &SnapshotPoint) -> io::Result<()> {
@@ -295,6 +298,13 @@ impl Shared {
     fn tell(&self, event: CoreEvent) -> bool {
         let core = self.core.get().and_then(Weak::upgrade);
         core.is_some_and(|core| core.tell(event))
+    }
+
+    /// The same for the core's own thread, which must not wait for itself.
+    fn tell_at_once(&self, event: CoreEvent) {
+        if let Some(core) = self.core.get().and_then(Weak::upgrade) {
+            core.tell_at_once(event);
+        }
     }
 
     fn frame_came(&self, from: NodeId, frame: Frame) {

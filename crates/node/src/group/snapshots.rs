@@ -131,7 +131,9 @@ pub(super) struct Arrived {
 impl Arrivals {
     pub(super) fn begin(&mut self, folder: &SnapshotFolder, from: NodeId, begin: SnapshotBegin) {
         // Cleared at the next start, if it comes to nothing.
-        let path = folder.folder.join(format!("from-{}.unfinished", from.0));
+        let path = folder
+            .folder
+            .join(format!("from-{}-{}.unfinished", from.0, begin.transfer));
         let opened = OpenOptions::new().write(true).create(true).truncate(true).open(&path);
         match opened {
             Ok(file) => {

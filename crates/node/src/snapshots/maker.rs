@@ -35,8 +35,8 @@ pub enum MakerRequest {
     ForPeer {
         /// At or behind it.
         at_least: LogIndex,
-        /// Told of it. Not called if there could be none.
-        made: Box<dyn FnOnce(SnapshotPoint) + Send>,
+        /// Told of it; none if there could be none.
+        made: Box<dyn FnOnce(Option<SnapshotPoint>) + Send>,
     },
 }
 
@@ -97,9 +97,12 @@ impl<J: JournalSource> Maker<J> {
                     asked = Some(tell);
                     self.work::<M>()
                 }
-                Ok(MakerRequest::ForPeer { at_least, made }) => self.make_for_peer::<M>(at_least).map(|point| {
-                    point.map(made);
-                }),
+                Ok(MakerRequest::ForPeer { at_least, made }) => {
+                    let point = self.make_for_peer::<M>(at_least);
+                    made(point.as_ref().ok().cloned().flatten());
+                    point.map(|_| ())
+                }
+
                 Err(RecvTimeoutError::Timeout) => self.work::<M>(),
                 Err(RecvTimeoutError::Disconnected) => return,
             };

@@ -24,6 +24,9 @@ impl<M: StateMachine, W> Replica<M, W> {
         // Who must not lead lets no time pass for its own election.
         if leads || (self.repair.is_none() && !self.clock_unsure) {
             self.raw.tick();
+        } else {
+            // It may vote once it has not heard of a leader for long enough, as any other.
+            self.raw.raft.election_elapsed += 1;
         }
         self.ask_for_what_was_lost(outputs);
         self.reads.tick(self.raw.raft.election_timeout(), outputs);
@@ -31,6 +34,9 @@ impl<M: StateMachine, W> Replica<M, W> {
         if !leads {
             self.behind_others = None;
             return;
+        }
+        if self.clock_unsure && self.raw.raft.lead_transferee.is_none() {
+            self.hand_over(None, HandOver::ClockUnsure, outputs);
         }
         self.promote();
         self.watch_own_disk(outputs);
@@ -103,9 +109,11 @@ impl<M: StateMachine, W> Replica<M, W> {
             active.max_by_key(|(_, matched, _)| *matched).map(|(voter, ..)| voter)
         };
         let known = |node: &NodeId| self.other_voters().any(|(voter, ..)| voter == *node);
-        let Some(to) = to.filter(known).or_else(most) else {
-            return;
+        let chosen = match to {
+            Some(_) => to.filter(known),
+            None => most(),
         };
+        let Some(to) = chosen else { return };
         outputs.push(Output::HandingOver { to, why });
         self.raw.transfer_leader(to.0);
     }
@@ -153,6 +161,12 @@ impl<M: StateMachine, W> Replica<M, W> {
         }
     }
 
+    /// There is no snapshot for peers, or none that they can be sent: the next that needs one has another made.
+    pub(super) fn forget_snapshot(&mut self) {
+        self.pinned = None;
+        self.raw.mut_store().set_snapshot(None);
+    }
+
     /// The log is kept for nobody in particular once no peer that answers lacks anything from before it.
     pub(super) fn unpin(&mut self) {
         let Some(pinned) = self.pinned else { return };
@@ -163,8 +177,7 @@ impl<M: StateMachine, W> Replica<M, W> {
             .iter()
             .any(|(id, progress)| *id != self.raw.raft.id && self.was_heard(*id) && progress.matched < pinned);
         if !needs {
-            self.pinned = None;
-            self.raw.mut_store().set_snapshot(None);
+            self.forget_snapshot();
         }
     }
 
@@ -176,8 +189,7 @@ impl<M: StateMachine, W> Replica<M, W> {
         }
         if self.pinned.is_some() && self.raw.store().bytes() > LOG_PINNED_BYTES_MAX {
             // The peer was too slow; it is given another snapshot.
-            self.pinned = None;
-            self.raw.mut_store().set_snapshot(None);
+            self.forget_snapshot();
         }
         let through = self.pinned.map_or(applied, |pinned| pinned.min(applied));
         self.raw.mut_store().trim_to(through, LOG_KEPT_BYTES, LOG_KEPT_ENTRIES);

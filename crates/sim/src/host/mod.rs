@@ -435,7 +435,8 @@ impl Host {
             }
             Output::HandingOver { to, why } => {
                 shared.hit(match why {
-                    HandOver::Asked => Point::OutHandingOverAsked,
+                    // A removed leader is one whose removal it did not propose itself: seldom, and not counted apart.
+                    HandOver::Asked | HandOver::Removed => Point::OutHandingOverAsked,
                     HandOver::SlowDisk => Point::OutHandingOverSlowDisk,
                     HandOver::ClockUnsure => Point::OutHandingOverClock,
                 });

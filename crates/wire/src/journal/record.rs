@@ -52,11 +52,6 @@ impl RecordKind {
         }
     }
 
-    /// True if it changes who belongs to the group.
-    pub fn changes_members(self) -> bool {
-        matches!(self, Self::ConfChange | Self::ConfChangeV2)
-    }
-
     /// True if it takes an index of the log.
     pub fn is_entry(self) -> bool {
         self != Self::HardState
