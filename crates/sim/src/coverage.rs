@@ -1,6 +1,6 @@
 //! What a run has come past: every input and output of the replica, every fault, every way of starting again.
 
-/// Counts how often each [`Point`] was come past.
+/// Counts how often each point was come past.
 #[derive(Clone, Debug)]
 pub struct Coverage([u64; Point::ALL.len()]);
 
