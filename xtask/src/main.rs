@@ -6,6 +6,7 @@ mod faults;
 mod fuzz;
 mod performance;
 mod run;
+mod sim;
 mod summary;
 mod test;
 
@@ -21,6 +22,10 @@ usage: cargo xtask <command>
   faults kill          kill the node at random moments under load, and check what it promised
   faults power-loss    the same, losing what was not synced
       [--rounds N] [--seed N] [--without-fdatasync]
+  sim                  the simulator: the group of nodes on virtual time, disks and links
+      [--seeds N] [--from SEED]    so many seeds (100), beginning with this one
+      [--seed SEED]                one seed alone, and what happens
+      [--mutations [NAME...]]      faults put in on purpose, each of which it must notice
   fuzz [NAME...]       the fuzz targets, or those named (needs a nightly toolchain and cargo-fuzz)
       [--seconds N]    for so long each
   performance          measure everything, and write docs/performance.md and its pictures
@@ -49,6 +54,7 @@ fn dispatch(arguments: &[String]) -> Result<bool> {
         "check" => check::run(rest),
         "test" => test::run(rest),
         "faults" => faults::run(rest),
+        "sim" => sim::run(rest),
         "fuzz" => fuzz::run(rest),
         "performance" => performance::run(rest),
         "help" | "--help" | "-h" => {

@@ -19,6 +19,10 @@ const DESCRIPTION: &str = "\
 Numbers, ids, sequences and times (nanoseconds since 1970, UTC) are strings. Every answer to a request that changes \
 something says its `outcome`; no answer, or one without `outcome`, means that it is unknown: send the same request again \
 with the same id, it executes once. Errors are `application/problem+json` with a `code`.\n\n\
+The answer to a query says up to where it knows (`Meridian-Position`) and whether that has everything that was answered \
+before the query was sent (`Meridian-Freshness`: `linearizable`) or is what the node knows (`stale`). A request that \
+changes something is passed on to the node that leads, unless it says `Meridian-Forward: never`: then 421 `not_leader` \
+names that node in `leader`.\n\n\
 A request is signed over these lines, joined by line feeds: `MERIDIAN1`, the cluster id (see `/v1/time`), \
 `Meridian-Key`, `Meridian-Timestamp` (milliseconds), `Meridian-Window` (milliseconds, 5000 if left out), the request id \
 (a new order's `client_order_id`; empty if there is none), the method, the request target as sent, and the SHA-256 of the \

@@ -77,11 +77,13 @@ impl Shared {
     }
 }
 
-/// This node does not lead. If another one does, only asking that one helps; if none does, waiting may.
+/// This node does not lead. If another one does, only asking that one helps; if none does, or this one does since a moment
+/// ago, waiting may.
 fn not_leader(group: &GroupStatus) -> Failure {
     let failure = Failure::new(Refusal::NotLeader);
     match group.leader {
         Some(leader) if leader != group.node => failure.leader(leader).detail(format!("Node {leader} leads.")),
-        _ => failure.detail("Nobody leads at the moment.").retry_later(),
+        Some(_) => failure.retry_later(),
+        None => failure.detail("Nobody leads at the moment.").retry_later(),
     }
 }

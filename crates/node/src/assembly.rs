@@ -23,7 +23,7 @@ use tokio::time::MissedTickBehavior;
 use types::{Epoch, Position, Sequence, Timestamp};
 use wire::journal::Identity;
 
-use crate::config::{Config, Idle};
+use crate::config::{Config, Idle, NodeRole};
 use crate::core::{CoreEnd, CoreSettings, NoPeers, Peers, Recovered};
 use crate::data_folder::{DataFolder, DataFolderError};
 use crate::event_log::{EventLog, EventLogConfig, EventLogWriteError, Writer};
@@ -172,7 +172,14 @@ impl Node {
         let settings = journal_settings(&folder, identity, config);
         let Recovery { recovered, repairing } = recover(&folder, &settings, &snapshots, &mut writer)?;
         let membership = recovered.membership().clone();
-        let group = group::prepare(&config.peers, identity, &membership, &snapshots, folder.file(REPAIRING))?;
+        let group = group::prepare(
+            &config.peers,
+            config.node.role.into(),
+            identity,
+            &membership,
+            &snapshots,
+            folder.file(REPAIRING),
+        )?;
         let events = writer.log();
         let view = view_of(&recovered, &events)?;
         let tables = vec![recovered.machine().largest_table(), view.largest_table()];
@@ -182,7 +189,8 @@ impl Node {
 
         let (publish, queue) = publisher::queue();
         let mut core_settings = core_settings(config);
-        core_settings.repairing = repairing;
+        // A gateway begins with nothing each time, and its leader is to know that.
+        core_settings.repairing = repairing || core_settings.gateway;
         let peers: Box<dyn Peers> = match &group {
             Some(group) => Box::new(group.peers()),
             None => Box::new(NoPeers),
@@ -555,6 +563,7 @@ fn core_settings(config: &Config) -> CoreSettings {
         spin,
         processor: config.core.processor,
         inline_sync_max,
+        gateway: config.node.role == NodeRole::Gateway,
         repairing: false,
     }
 }

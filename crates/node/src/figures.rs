@@ -13,6 +13,7 @@ use metrics::{Counter, Gauge, counter, gauge};
 
 use crate::config::DiskConfig;
 use crate::event_log::EventLog;
+use crate::group_figures::GroupFigures;
 use crate::operations;
 use crate::publisher::PublisherStatus;
 use crate::snapshots::MakerStatus;
@@ -63,6 +64,7 @@ pub struct Figures {
     disk_free_bytes: Gauge,
     snapshot_sequence: Gauge,
     snapshot_age_seconds: Gauge,
+    group: GroupFigures,
 }
 
 impl Figures {
@@ -93,6 +95,7 @@ impl Figures {
             disk_free_bytes: gauge!("meridian_disk_free_bytes"),
             snapshot_sequence: gauge!("meridian_snapshot_sequence"),
             snapshot_age_seconds: gauge!("meridian_snapshot_age_seconds"),
+            group: GroupFigures::new(),
         }
     }
 
@@ -134,6 +137,7 @@ impl Figures {
             let age_ns = core.now().since_ns(snapshots.sequenced_at());
             self.snapshot_age_seconds.set(float(age_ns) / 1e9);
         }
+        self.group.refresh(&core.group());
     }
 }
 

@@ -19,6 +19,7 @@ pub mod event_log;
 pub mod execute;
 pub mod figures;
 pub mod group;
+mod group_figures;
 pub mod journal;
 pub mod listeners;
 pub mod logging;

@@ -74,6 +74,20 @@ pub fn create_further(
     Ok(())
 }
 
+/// Takes away all that a gateway had of the log: it begins with nothing, and is sent what it needs.
+pub fn forget(folder: &DataFolder, identity: Identity, config: &Config) -> Result<(), NewClusterError> {
+    for path in [folder.journal(), folder.snapshots(), folder.events()] {
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(DataFolderError::Io { path, error }.into());
+            }
+            _ => {}
+        }
+    }
+    journal::create(&journal_settings(folder, identity, config))?;
+    Ok(())
+}
+
 fn create_node(
     path: &Path,
     cluster: ClusterId,

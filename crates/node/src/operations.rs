@@ -83,19 +83,30 @@ async fn ready(State(operations): State<Operations>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
 }
 
-/// An order that comes here reaches the active leader.
+/// An order that comes here reaches the active leader: this node, or the one that it passes orders on to.
 async fn active(State(operations): State<Operations>) -> Response {
-    let status = operations.core.status();
-    let (code, reason) = match status.accepting {
-        Ok(()) => (StatusCode::OK, None),
-        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, Some(reason.to_string())),
+    let (status, group) = (operations.core.status(), operations.core.group());
+    let (code, why) = match (status.accepting, group.leader) {
+        (Err(reason), _) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Some((code_of(reason), reason.sentence())),
+        ),
+        (Ok(()), None) => {
+            let why = (code_of(Refusal::NoLeader), "Nobody leads the group at the moment.");
+            (StatusCode::SERVICE_UNAVAILABLE, Some(why))
+        }
+        (Ok(()), Some(_)) => (StatusCode::OK, None),
     };
     let body = json!({
         "active": code == StatusCode::OK,
+        "node": group.node,
+        "leader": group.leader,
         "group": status.group,
         "incarnation": status.incarnation,
         "epoch": status.epoch,
-        "reason": reason,
+        "term": group.term.0.to_string(),
+        "code": why.map(|(code, _)| code),
+        "reason": why.map(|(_, sentence)| sentence),
     });
     (code, Json(body)).into_response()
 }
@@ -113,30 +124,43 @@ async fn render_metrics(State(operations): State<Operations>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use gateway::handle::{CoreStatus, SubmitError};
+    use gateway::handle::{CoreStatus, GroupStatus, NotAccepting, SubmitError};
     use gateway::stages::Stages;
     use gateway::waiting::Waiter;
     use types::{Command, Epoch, GroupId, Incarnation, Sequence, Timestamp};
+    use wire::journal::{LogIndex, NodeId, Term};
 
     use super::*;
     use crate::threads::Role;
 
-    struct Accepting;
+    /// Whether it takes commands, and who leads its group, of which it is node 2.
+    struct TestCore {
+        accepting: Result<(), NotAccepting>,
+        leader: Option<u64>,
+    }
 
-    impl CoreHandle for Accepting {
+    impl CoreHandle for TestCore {
         fn hand_over(&self, _: Command, _: Waiter) -> Result<(), SubmitError> {
             unreachable!("health checks submit nothing")
         }
 
         fn status(&self) -> CoreStatus {
             CoreStatus {
-                accepting: Ok(()),
+                accepting: self.accepting,
                 group: GroupId(0),
                 incarnation: Incarnation(1),
                 epoch: Epoch(1),
                 last_applied: Sequence(7),
                 queued_count: 0,
                 clock_error_bound_ns: 0,
+            }
+        }
+
+        fn group(&self) -> GroupStatus {
+            GroupStatus {
+                leader: self.leader.map(NodeId),
+                term: Term(9),
+                ..GroupStatus::lone(NodeId(2), LogIndex(7))
             }
         }
 
@@ -149,20 +173,49 @@ mod tests {
         }
     }
 
+    fn operations(accepting: Result<(), NotAccepting>, leader: Option<u64>) -> Operations {
+        Operations {
+            core: Arc::new(TestCore { accepting, leader }),
+            caught_up: Arc::new(|| true),
+            threads: Arc::default(),
+            refresh: Arc::new(|| {}),
+        }
+    }
+
+    async fn body_of(response: Response) -> serde_json::Value {
+        let body = axum::body::to_bytes(response.into_body(), 1 << 16).await.unwrap();
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    #[tokio::test]
+    async fn active_is_who_reaches_the_leader() {
+        let not = |code: &str| (503, false, json!(code));
+        for (accepting, leader, wanted) in [
+            (Ok(()), Some(2), (200, true, json!(null))),
+            (Ok(()), Some(1), (200, true, json!(null))),
+            (Ok(()), None, not("no_leader")),
+            (Err(NotAccepting::DiskFull), Some(2), not("disk_full")),
+            (Err(NotAccepting::NotLeader), None, not("not_leader")),
+        ] {
+            let response = active(State(operations(accepting, leader))).await;
+            let status = response.status().as_u16();
+            let body = body_of(response).await;
+            let told = (status, body["active"] == true, body["code"].clone());
+            assert_eq!(told, wanted, "{body}");
+            assert_eq!(body["reason"].is_string(), status == 503, "{body}");
+            assert_eq!((&body["node"], &body["leader"]), (&json!(2), &json!(leader)), "{body}");
+            assert_eq!((&body["epoch"], &body["term"]), (&json!(1), &json!("9")), "{body}");
+        }
+    }
+
     #[tokio::test]
     async fn a_panicked_thread_shows() {
-        let threads = Arc::new(Threads::default());
-        let operations = Operations {
-            core: Arc::new(Accepting),
-            caught_up: Arc::new(|| true),
-            threads: Arc::clone(&threads),
-            refresh: Arc::new(|| {}),
-        };
+        let operations = operations(Ok(()), Some(2));
+        let threads = Arc::clone(&operations.threads);
         let ask = async || {
             let response = ready(State(operations.clone())).await;
             let code = response.status().as_u16();
-            let body = axum::body::to_bytes(response.into_body(), 1 << 16).await.unwrap();
-            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            let body = body_of(response).await;
             (
                 code,
                 body["status"].as_str().unwrap().to_owned(),

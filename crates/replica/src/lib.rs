@@ -26,6 +26,6 @@ mod replica;
 mod tests;
 
 pub use applier::{Applied, Applier, LogEntry};
-pub use message::{PeerMessage, UnknownMessage};
+pub use message::{PeerMessage, UnknownMessage, is_a_followers};
 pub use protocol::{HandOver, Input, Now, Output, ReadTicket, Record, Refusal, SnapshotPoint, StopReason, Ticket};
 pub use replica::{HardState, Replica, Settings};

@@ -133,6 +133,16 @@ impl TryFrom<RaftMessage> for PeerMessage {
     }
 }
 
+/// True of what a member says that follows the log and neither votes nor leads. Nothing else is heard of one.
+pub fn is_a_followers(message: &RaftMessage) -> bool {
+    let kind = MessageType::from_i32(i32::from(message.kind));
+    let follows = matches!(
+        kind,
+        Some(MessageType::MsgAppendResponse | MessageType::MsgHeartbeatResponse | MessageType::MsgReadIndex)
+    );
+    follows || message.kind == LOST
+}
+
 /// True of what nodes say to each other; the others are a node's own affair.
 fn may_be_sent(kind: MessageType) -> bool {
     match kind {

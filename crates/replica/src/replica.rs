@@ -1,10 +1,13 @@
 //! The replica: one synchronous `step` around raft's `RawNode`.
 
+mod leading;
+mod repair;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use raft::eraftpb::{Entry, Message, MessageType};
-use raft::{Config, ProgressState, RawNode, SnapshotStatus, StateRole};
+use raft::{Config, RawNode, SnapshotStatus, StateRole};
 use types::limits::{BATCH_BYTES_MAX, BATCHES_IN_FLIGHT_MAX};
 use types::{BatchHeader, Epoch, Sequence, StateMachine, Timestamp};
 use wire::batch::{BatchEncoder, EncodeError};
@@ -17,21 +20,10 @@ use crate::membership;
 use crate::message::{Content, PeerMessage, entry_of, is_proposal};
 use crate::protocol::{HandOver, Input, Now, Output, Refusal, SnapshotPoint, StopReason, Ticket};
 use crate::reads::Reads;
+use repair::Repair;
 
 /// Ticks between two heartbeats.
 const HEARTBEAT_TICKS: usize = 1;
-/// Bytes of applied entries that a member of a group keeps in memory, for peers that lag a little.
-const LOG_KEPT_BYTES: usize = 64 << 20;
-/// How many applied entries it keeps at most.
-const LOG_KEPT_ENTRIES: usize = 1 << 16;
-/// Bytes of entries that it keeps while a peer is given the snapshot in front of them.
-const LOG_PINNED_BYTES_MAX: usize = 1 << 30;
-/// A learner that lags by at most this many entries is made a voter.
-const PROMOTE_WITHIN: u64 = BATCHES_IN_FLIGHT_MAX as u64;
-/// Ticks for which a leader's own disk may be the slowest of all before leadership goes to another.
-const SLOW_DISK_TICKS: u32 = 15;
-/// Ticks between two requests of a voter that lost something.
-const LOST_AGAIN_TICKS: u32 = 5;
 /// Bytes of entries that one message to a peer carries, or one turn applies.
 const ENTRIES_BYTES_MAX: u64 = 4 * BATCH_BYTES_MAX as u64;
 
@@ -75,15 +67,6 @@ struct Unsynced {
     messages: Vec<Message>,
 }
 
-/// A voter on its way back from the loss of something.
-#[derive(Debug, Default)]
-struct Repair {
-    /// The leader that was asked, its term, and how far its log went then.
-    asked: Option<(u64, u64)>,
-    through: Option<LogIndex>,
-    ticks: u32,
-}
-
 /// Sequences commands, agrees on them with its peers, and applies them. See the crate's picture.
 pub struct Replica<M: StateMachine, W> {
     epoch: Epoch,
@@ -109,7 +92,8 @@ pub struct Replica<M: StateMachine, W> {
     ticks: u64,
     /// At which tick each peer was heard of last. Consensus keeps something alike, but clears it each time that it looks.
     heard: BTreeMap<u64, u64>,
-    slow_disk_ticks: u32,
+    /// What most of the others have on disk and this leader has not, and for how many ticks.
+    behind_others: Option<(u64, u32)>,
     clock_unsure: bool,
     repair: Option<Repair>,
 }
@@ -187,7 +171,7 @@ impl<M: StateMachine, W> Replica<M, W> {
             pinned: None,
             ticks: 0,
             heard: BTreeMap::new(),
-            slow_disk_ticks: 0,
+            behind_others: None,
             clock_unsure: false,
             repair: settings.repairing.then(Repair::default),
             applier,
@@ -431,182 +415,9 @@ impl<M: StateMachine, W> Replica<M, W> {
         });
     }
 
-    /// Lets the consensus clock advance, and looks after what is to be done now and then.
-    fn tick(&mut self, now: Now, outputs: &mut Outputs<M, W>) {
-        self.ticks += 1;
-        let leads = self.raw.raft.state == StateRole::Leader;
-        // Who must not lead lets no time pass for its own election.
-        if leads || (self.repair.is_none() && !self.clock_unsure) {
-            self.raw.tick();
-        }
-        self.ask_for_what_was_lost(outputs);
-        self.reads.tick(self.raw.raft.election_timeout(), outputs);
-        self.ask_for_reads(now);
-        if !leads {
-            self.slow_disk_ticks = 0;
-            return;
-        }
-        self.promote();
-        self.watch_own_disk(outputs);
-        self.unpin();
-    }
-
-    /// Makes a learner that has caught up a voter.
-    fn promote(&mut self) {
-        if !self.leads() || self.draining {
-            return;
-        }
-        let last = self.raw.raft.raft_log.last_index();
-        let caught_up = |node: NodeId| {
-            let progress = self.raw.raft.prs().get(node.0);
-            let follows = progress.filter(|progress| progress.state == ProgressState::Replicate);
-            follows.is_some_and(|progress| self.was_heard(node.0) && progress.matched + PROMOTE_WITHIN >= last)
-        };
-        let learners = self.applier.membership().iter();
-        let learners = learners.filter(|(_, member)| member.role == Role::Learner);
-        let ready: Option<NodeId> = learners.map(|(node, _)| node).find(|node| caught_up(*node));
-        if let Some(node) = ready {
-            // Another change may be under way; then the next tick tries again.
-            let _ = self.change(&MembershipChange::Promote(node));
-        }
-    }
-
-    /// Hands leadership over if most of the others have on disk what this node's own disk does not have yet: entries are
-    /// answered no earlier than they are on the leader's disk.
-    fn watch_own_disk(&mut self, outputs: &mut Outputs<M, W>) {
-        let own = self.raw.raft.raft_log.persisted;
-        let voters = self.applier.membership().voters().count();
-        let ahead = self.other_voters().filter(|(_, matched, _)| *matched > own).count();
-        if ahead <= voters / 2 {
-            self.slow_disk_ticks = 0;
-            return;
-        }
-        self.slow_disk_ticks += 1;
-        if self.slow_disk_ticks >= SLOW_DISK_TICKS {
-            self.slow_disk_ticks = 0;
-            self.hand_over(None, HandOver::SlowDisk, outputs);
-        }
-    }
-
-    /// True if a peer was heard of within the last election time-out.
-    fn was_heard(&self, peer: u64) -> bool {
-        let recent = self.raw.raft.election_timeout() as u64;
-        self.heard.get(&peer).is_some_and(|tick| self.ticks - tick <= recent)
-    }
-
-    /// The other voters: who, the last entry that each has, and whether it was heard of lately.
-    fn other_voters(&self) -> impl Iterator<Item = (NodeId, u64, bool)> {
-        let own = NodeId(self.raw.raft.id);
-        let others = self.applier.membership().voters().filter(move |voter| *voter != own);
-        others.filter_map(|voter| {
-            let progress = self.raw.raft.prs().get(voter.0)?;
-            Some((voter, progress.matched, self.was_heard(voter.0)))
-        })
-    }
-
-    /// Hands leadership over to this voter, or to the one that has most of the log.
-    fn hand_over(&mut self, to: Option<NodeId>, why: HandOver, outputs: &mut Outputs<M, W>) {
-        if self.raw.raft.state != StateRole::Leader {
-            return;
-        }
-        let most = || {
-            let active = self.other_voters().filter(|(_, _, active)| *active);
-            active.max_by_key(|(_, matched, _)| *matched).map(|(voter, ..)| voter)
-        };
-        let known = |node: &NodeId| self.other_voters().any(|(voter, ..)| voter == *node);
-        let Some(to) = to.filter(known).or_else(most) else {
-            return;
-        };
-        outputs.push(Output::HandingOver { to, why });
-        self.raw.transfer_leader(to.0);
-    }
-
-    /// Proposes a change of the membership.
-    fn change(&mut self, change: &MembershipChange) -> Result<(), ChangeRefusal> {
-        if self.accepting().is_err_and(|why| why != Refusal::Busy) {
-            return Err(ChangeRefusal::NotLeader);
-        }
-        if self.raw.raft.has_pending_conf() {
-            return Err(ChangeRefusal::UnderWay);
-        }
-        let entry = membership::entry_of(change, self.applier.membership())?;
-        if let MembershipChange::Remove(node) = change {
-            self.may_remove(*node)?;
-        }
-        let proposed = self.raw.propose_conf_change(Vec::new(), entry);
-        proposed.map_err(|_| ChangeRefusal::NotLeader)
-    }
-
-    /// Those that would be left must be able to go on.
-    fn may_remove(&self, node: NodeId) -> Result<(), ChangeRefusal> {
-        if node.0 == self.raw.raft.id {
-            return Err(ChangeRefusal::IsLeader);
-        }
-        let left = self.other_voters().filter(|(voter, ..)| *voter != node);
-        let (count, active) = left.fold((1, 1), |(count, active), (.., heard_of)| {
-            (count + 1, active + usize::from(heard_of))
-        });
-        if active > count / 2 {
-            Ok(())
-        } else {
-            Err(ChangeRefusal::NoQuorum)
-        }
-    }
-
     fn ask_for_reads(&mut self, now: Now) {
         if let Some(context) = self.reads.ask(self.raw.raft.id, now.utc) {
             self.raw.read_index(context);
-        }
-    }
-
-    /// A voter that lost something asks its leader for it, anew of each leader.
-    fn ask_for_what_was_lost(&mut self, outputs: &mut Outputs<M, W>) {
-        let (leader, term) = (self.raw.raft.leader_id, self.raw.raft.term);
-        let Some(repair) = self.repair.as_mut().filter(|_| leader != raft::INVALID_ID) else {
-            return;
-        };
-        if repair.asked != Some((leader, term)) {
-            repair.asked = Some((leader, term));
-            repair.through = None;
-            repair.ticks = 0;
-        }
-        if repair.through.is_none() && repair.ticks.is_multiple_of(LOST_AGAIN_TICKS) {
-            outputs.push(Output::Send(PeerMessage(Content::Lost {
-                from: NodeId(self.raw.raft.id),
-                to: NodeId(leader),
-                last: LogIndex(self.raw.store().end_index()),
-            })));
-        }
-        repair.ticks = repair.ticks.wrapping_add(1);
-    }
-
-    /// A voter lost what is behind `last`: it is sent again, and whoever counted it as there no longer does.
-    fn send_again(&mut self, voter: NodeId, last: LogIndex, outputs: &mut Outputs<M, W>) {
-        if !self.leads() {
-            return;
-        }
-        let through = LogIndex(self.raw.raft.raft_log.last_index());
-        let Some(progress) = self.raw.raft.mut_prs().get_mut(voter.0) else {
-            return;
-        };
-        if progress.state != ProgressState::Snapshot {
-            progress.matched = progress.matched.min(last.0);
-            progress.become_probe();
-        }
-        outputs.push(Output::Send(PeerMessage(Content::Needs {
-            from: NodeId(self.raw.raft.id),
-            to: voter,
-            through,
-        })));
-    }
-
-    /// The voter that lost something has it again.
-    fn end_repair(&mut self, outputs: &mut Outputs<M, W>) {
-        let applied = self.applier.applied().index;
-        let through = self.repair.as_ref().and_then(|repair| repair.through);
-        if through.is_some_and(|through| through <= applied) {
-            self.repair = None;
-            outputs.push(Output::Repaired);
         }
     }
 
@@ -741,35 +552,16 @@ impl<M: StateMachine, W> Replica<M, W> {
         Ok(())
     }
 
-    /// A peer needs what is no longer here: a snapshot must be made, and from now on the log is kept for it.
-    fn want_snapshot(&mut self, outputs: &mut Outputs<M, W>) {
-        let applied = self.applier.applied().index;
-        if self.pinned.is_none() || self.raw.store().snapshot_point().is_some() {
-            // The one that there is lacks the peer in its membership, or there is none.
-            self.pinned = Some(applied.0);
-            self.raw.mut_store().set_snapshot(None);
-            outputs.push(Output::SnapshotWanted { at_least: applied });
-        }
-    }
-
-    /// The log is kept for nobody in particular once no peer that answers lacks anything from before it.
-    fn unpin(&mut self) {
-        let Some(pinned) = self.pinned else { return };
-        let needs = self
-            .raw
-            .raft
-            .prs()
-            .iter()
-            .any(|(id, progress)| *id != self.raw.raft.id && self.was_heard(*id) && progress.matched < pinned);
-        if !needs {
-            self.pinned = None;
-            self.raw.mut_store().set_snapshot(None);
-        }
-    }
-
     /// Puts the ready's term, vote and entries out. True if there were any.
     fn append(&mut self, ready: &mut raft::Ready, outputs: &mut Outputs<M, W>) -> Result<bool, StopReason> {
         let mut records = Vec::new();
+        let entries = ready.take_entries();
+        // First of all, so that a term's record stands behind what stays.
+        if let Some(first) = entries.first().filter(|first| self.raw.store().replaces(first.index)) {
+            let after = LogIndex(first.index - 1);
+            self.raw.mut_store().truncate(after.0);
+            outputs.push(Output::Truncate { after });
+        }
         if let Some(raft_state) = ready.hs() {
             let hard_state = hard_state_of(raft_state);
             // The commit index alone is not worth a write: it is learnt again.
@@ -780,15 +572,9 @@ impl<M: StateMachine, W> Replica<M, W> {
             let raft_state = raft_state.clone();
             self.raw.mut_store().set_hard_state(raft_state);
         }
-        for entry in ready.take_entries() {
+        for entry in entries {
             let index = entry.index;
-            let log = self.raw.mut_store();
-            if log.replaces(index) {
-                let after = LogIndex(index - 1);
-                log.truncate(after.0);
-                outputs.push(Output::Truncate { after });
-            }
-            let record = log.append(entry);
+            let record = self.raw.mut_store().append(entry);
             records.push(record.ok_or_else(|| consensus(format!("entry {index} does not follow or is no batch")))?);
         }
         if records.is_empty() {
@@ -882,21 +668,6 @@ impl<M: StateMachine, W> Replica<M, W> {
         self.next_sequence = applied.sequence.next();
         self.last_stamp = applied.sequenced_at;
         outputs.push(Output::Accepting(self.accepting()));
-    }
-
-    /// Drops from memory what is applied here and is not kept for peers.
-    fn trim(&mut self) {
-        let applied = self.raw.raft.raft_log.applied;
-        if self.applier.membership().len() <= 1 {
-            return self.raw.mut_store().trim(applied);
-        }
-        if self.pinned.is_some() && self.raw.store().bytes() > LOG_PINNED_BYTES_MAX {
-            // The peer was too slow; it is given another snapshot.
-            self.pinned = None;
-            self.raw.mut_store().set_snapshot(None);
-        }
-        let through = self.pinned.map_or(applied, |pinned| pinned.min(applied));
-        self.raw.mut_store().trim_to(through, LOG_KEPT_BYTES, LOG_KEPT_ENTRIES);
     }
 }
 

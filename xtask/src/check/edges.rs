@@ -37,11 +37,12 @@ const ALLOWED: &[Allowed] = &[
     allowed("powerloss", &[], &[]),
     allowed("faults", &["types", "wire", "client", "harness", "powerloss"], &[]),
     allowed("fuzzing", &["types", "wire", "gateway"], &[]),
+    allowed("sim", &["types", "engine", "replica", "wire"], &[]),
     allowed("xtask", &[], &[]),
 ];
 
 /// The crates that do no I/O and know no time, and what they may therefore not use directly.
-const PURE: &[&str] = &["types", "engine", "wire", "replica"];
+const PURE: &[&str] = &["types", "engine", "wire", "replica", "sim"];
 const IMPURE: &[&str] = &[
     "axum",
     "chrono",

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use clap::Subcommand;
 
 use super::admin::{self, AdminCommand};
+use super::cluster::{self, ClusterCommand};
 use super::connection::ConnectionArguments;
 use super::order::{self, OrderCommand};
 use super::{account, exit, lobster, market, sign, watch};
@@ -33,6 +34,9 @@ pub enum ClientCommand {
     /// What operators ask: assets, instruments, accounts, keys, deposits.
     #[command(subcommand, after_help = exit::HELP)]
     Admin(AdminCommand),
+    /// Who belongs to the group and who leads it: show it, add and remove nodes, hand leadership over.
+    #[command(subcommand, after_help = exit::HELP)]
+    Cluster(ClusterCommand),
     /// Send a record of real orders to a running node and compare what becomes of them.
     #[command(subcommand, after_help = exit::HELP)]
     Replay(ReplayCommand),
@@ -63,6 +67,7 @@ pub fn run(connection: &ConnectionArguments, command: &ClientCommand) -> Result<
             ClientCommand::Limits => account::limits(connection).await,
             ClientCommand::Watch(arguments) => watch::run(connection, arguments).await,
             ClientCommand::Admin(command) => admin::run(connection, command).await,
+            ClientCommand::Cluster(command) => cluster::run(connection, command).await,
             ClientCommand::Replay(ReplayCommand::Lobster(arguments)) => lobster::run(connection, arguments).await,
         }
     })

@@ -5,7 +5,7 @@
 //! | 0 | it was done |
 //! | 1 | the command line, the configuration or this machine is at fault |
 //! | 2 | the exchange refused it: it was not executed |
-//! | 3 | it may have been executed: ask again with the same id |
+//! | 3 | it may have been executed: ask again with the same id; or it was taken up and is not done yet |
 //! | 4 | the exchange does not answer, and nothing was changed |
 //! | 5 | a replay found a difference |
 
@@ -25,6 +25,11 @@ impl fmt::Display for Difference {
 
 impl std::error::Error for Difference {}
 
+/// What was asked was taken up, and was not done within the time for which it was waited.
+#[derive(Debug, thiserror::Error)]
+#[error("it was taken up and is not done yet: {0}")]
+pub struct NotDoneYet(pub String);
+
 /// What the help says of exit codes.
 pub const HELP: &str = "Exit codes: 0 done; 1 the command line, the configuration or this machine is at fault; \
 2 refused, not executed; 3 it may have been executed, ask again with the same id; 4 the exchange does not answer, \
@@ -34,6 +39,9 @@ nothing was changed; 5 a replay found a difference.";
 pub fn code_of(error: &anyhow::Error) -> u8 {
     if error.is::<Difference>() {
         return 5;
+    }
+    if error.is::<NotDoneYet>() {
+        return 3;
     }
     match error.downcast_ref::<ClientError>() {
         None | Some(ClientError::Usage(_)) => 1,
@@ -61,5 +69,6 @@ mod tests {
         assert_eq!(of(unknown), 3);
         assert_eq!(of(ClientError::Unavailable("x".into())), 4);
         assert_eq!(code_of(&Difference.into()), 5);
+        assert_eq!(code_of(&NotDoneYet("x".into()).into()), 3);
     }
 }

@@ -4,6 +4,8 @@ mod commands;
 
 mod account;
 mod admin;
+mod authority;
+mod cluster;
 mod connection;
 mod exit;
 mod lobster;
@@ -16,7 +18,6 @@ mod table;
 mod watch;
 mod when;
 
-mod cluster;
 mod demo;
 mod init;
 mod run;
@@ -28,7 +29,6 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use cluster::ClusterCommand;
 use commands::ClientCommand;
 use connection::ConnectionArguments;
 
@@ -64,11 +64,6 @@ enum Command {
     Tls {
         #[command(subcommand)]
         command: TlsCommand,
-    },
-    /// Make the authority of a cluster and the certificates of its nodes.
-    Cluster {
-        #[command(subcommand)]
-        command: ClusterCommand,
     },
     /// Look at a stopped node's journal, and the repairs that an operator may make.
     Journal {
@@ -164,7 +159,6 @@ pub fn run() -> ExitCode {
         Command::Tls {
             command: TlsCommand::Development(arguments),
         } => tls::development(&arguments),
-        Command::Cluster { command } => command.run(),
         Command::Bench { command } => command.run(),
         Command::Journal { command } => command.run(&mut std::io::stdout().lock()),
         Command::Config {

@@ -1,14 +1,15 @@
 //! `meridian run`: a node by its configuration.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use tokio::runtime::Runtime;
+use wire::membership::FOUNDER;
 
 use super::{RunArguments, signals};
 use crate::assembly::Node;
-use crate::config::{Config, NodeConfig};
+use crate::config::{Config, NodeConfig, NodeRole};
 use crate::data_folder::{DataFolder, DataFolderError};
 use crate::listeners::{BusyPort, Listeners};
-use crate::{logging, open_files, processors};
+use crate::{group, logging, new_cluster, open_files, processors};
 
 /// Runs the command.
 pub fn run(arguments: &RunArguments) -> Result<()> {
@@ -27,6 +28,16 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     }
     let runtime = runtime(&config.node)?;
     let stop = runtime.block_on(async { signals::stop_on_signals() })?;
+    if config.node.role == NodeRole::Gateway {
+        ensure!(
+            identity.node != FOUNDER,
+            "run a gateway in {}: its node founded the cluster, and what it has is not to be thrown away",
+            config.node.data.display()
+        );
+        // A node's certificate is refused here, before anything of it is thrown away.
+        group::check_certificate(&config.peers, config.node.role.into(), identity)?;
+        new_cluster::forget(&folder, identity, &config)?;
+    }
     let mut folder = folder;
     loop {
         let node = Node::start(folder, identity, &config)?;

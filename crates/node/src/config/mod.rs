@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use types::ClusterId;
 use wire::journal::NodeId;
+use wire::peer::Role;
 
 pub use size::Size;
 
@@ -62,10 +63,32 @@ pub struct ClusterConfig {
 pub struct NodeConfig {
     /// The data folder.
     pub data: PathBuf,
+    /// What it is for.
+    pub role: NodeRole,
     /// Threads that serve connections; 0 means to choose by the number of processors.
     pub worker_threads: usize,
     /// The processors that these threads run on; empty: any.
     pub worker_processors: Vec<usize>,
+}
+
+/// What a node is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeRole {
+    /// It keeps the journal and may vote.
+    #[default]
+    Node,
+    /// It takes clients' connections and hands their commands on. It keeps nothing.
+    Gateway,
+}
+
+impl From<NodeRole> for Role {
+    fn from(role: NodeRole) -> Self {
+        match role {
+            NodeRole::Node => Self::Node,
+            NodeRole::Gateway => Self::Gateway,
+        }
+    }
 }
 
 impl NodeConfig {
@@ -562,6 +585,7 @@ mod tests {
         let text = DEFAULT.replace("# data =", "data =");
         let expected = Config {
             node: NodeConfig {
+                role: NodeRole::Node,
                 data: "/var/lib/meridian".into(),
                 worker_threads: 0,
                 worker_processors: Vec::new(),

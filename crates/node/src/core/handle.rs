@@ -188,7 +188,7 @@ where
         let lone = applier.membership().is_lone_voter(identity.node);
         let (syncer, jobs) = bounded::<SyncJob>(1);
         let (events, happened) = bounded(EVENTS_QUEUED_MAX);
-        let member = Member::new(identity.node, applier.membership(), peers, syncer);
+        let member = Member::new(identity.node, applier.membership(), settings.gateway, peers, syncer);
         start_syncs(jobs, events.clone())?;
         let shared = Arc::new(Shared {
             own: AtomicU8::new(code_of(Err(NotAccepting::Starting))),

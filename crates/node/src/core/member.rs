@@ -31,6 +31,8 @@ pub(super) struct Member {
     pub(super) forwarding: Forwarding,
     node: NodeId,
     decides_with_others: bool,
+    /// Its copy of the log never counts, so that it need not be durable.
+    gateway: bool,
     /// What this node is to sequence.
     pending: VecDeque<(Command, Asker)>,
     answers: BTreeMap<NodeId, Vec<Answer>>,
@@ -45,8 +47,15 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn new(node: NodeId, membership: &Membership, peers: Box<dyn Peers>, syncer: Sender<SyncJob>) -> Self {
+    pub(super) fn new(
+        node: NodeId,
+        membership: &Membership,
+        gateway: bool,
+        peers: Box<dyn Peers>,
+        syncer: Sender<SyncJob>,
+    ) -> Self {
         Self {
+            gateway,
             peers,
             forwarding: Forwarding::default(),
             node,
@@ -352,6 +361,9 @@ where
         let Some(ticket) = self.member.sync_wanted.take() else {
             return Ok(None);
         };
+        if self.member.gateway {
+            return Ok(Some(Input::Persisted(ticket)));
+        }
         match self.journal.begin_sync()? {
             Some(job) => {
                 self.member.sync_running = Some(ticket);

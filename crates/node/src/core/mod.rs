@@ -29,6 +29,8 @@ mod clock;
 mod end;
 mod forward;
 mod group;
+#[cfg(test)]
+mod group_tests;
 mod handle;
 mod member;
 #[cfg(test)]
@@ -59,6 +61,8 @@ pub struct CoreSettings {
     pub spin: Duration,
     /// The processor that its thread runs on, if not on any.
     pub processor: Option<usize>,
+    /// True of a node that takes clients and whose copy of the log never counts: nothing waits for its disk.
+    pub gateway: bool,
     /// True of a voter whose journal may have lost something that it acknowledged.
     pub repairing: bool,
     /// Whoever brings a command may run it as long as syncs take at most this; zero: never.

@@ -243,7 +243,7 @@ where
                 Output::SnapshotWanted { at_least } => self.member.peers.make_snapshot(at_least),
                 Output::HandingOver { to, why } => tracing::warn!(to = to.0, %why, "leadership is handed over"),
                 Output::Repaired => {
-                    tracing::info!("all that was lost is here again; this node votes");
+                    tracing::info!("everything that the leader has is here; this node counts like any other");
                     self.member.peers.repaired();
                 }
                 Output::Install { point, hard_state } => return Err(self.install(&point, hard_state)),

@@ -129,6 +129,7 @@ fn start_with(recovered: Recovered<Fragile>, publisher_room: usize, inline_sync_
         spin: Duration::ZERO,
         processor: None,
         inline_sync_max,
+        gateway: false,
         repairing: false,
     };
     let (core, thread) = Core::start(&core_settings, recovered, publish, Box::new(NoPeers), |_| {}, |_| {}).unwrap();

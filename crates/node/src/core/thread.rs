@@ -45,10 +45,6 @@ pub(super) struct CoreThread<M: StateMachine> {
 }
 
 /// What came first.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "commands come by value, without an allocation each, and events are no more than a message each"
-)]
 enum First {
     Message(Message),
     Event(CoreEvent),

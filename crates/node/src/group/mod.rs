@@ -105,9 +105,17 @@ pub struct Prepared {
     config: PeersConfig,
 }
 
+/// Whether the configured certificate is that of this node in this role.
+pub fn check_certificate(config: &PeersConfig, role: Role, identity: Identity) -> Result<(), GroupError> {
+    let files = config.files().ok_or(GroupError::NoCertificate)?;
+    PeerTls::load(&files, identity.cluster, identity.node, role)?;
+    Ok(())
+}
+
 /// Reads the certificates and binds the port. None if the node is to have no peers.
 pub fn prepare(
     config: &PeersConfig,
+    role: Role,
     identity: Identity,
     membership: &Membership,
     snapshots: &SnapshotFolder,
@@ -118,7 +126,7 @@ pub fn prepare(
         None if membership.is_lone_voter(identity.node) && membership.len() == 1 => return Ok(None),
         None => return Err(GroupError::NoCertificate),
     };
-    let tls = PeerTls::load(&files, identity.cluster, identity.node, Role::Node)?;
+    let tls = PeerTls::load(&files, identity.cluster, identity.node, role)?;
     let address = config.listen;
     let listener = TcpListener::bind(address).map_err(|error| GroupError::Listen { address, error })?;
     // Changes of a membership are few.
@@ -169,7 +177,7 @@ impl Prepared {
         *shared.maker() = Some(maker);
         let peers = PeerConfig {
             identity: shared.identity,
-            role: Role::Node,
+            role: tls.name().role,
             reads: ReadableVersions {
                 journal: u16::from(JOURNAL_VERSION),
                 batch: BATCH_VERSION,
@@ -269,7 +277,9 @@ impl Peers for GroupPeers {
 
     fn repaired(&self) {
         // A start that still finds it asks the leader once more, no harm done.
-        if let Err(error) = std::fs::remove_file(&self.0.repairing) {
+        if let Err(error) = std::fs::remove_file(&self.0.repairing)
+            && error.kind() != io::ErrorKind::NotFound
+        {
             tracing::warn!(path = %self.0.repairing.display(), %error, "what says that this node repairs itself stays");
         }
     }

@@ -242,7 +242,12 @@ fn check(frame: &Frame, peer: NodeId, role: Role, own: NodeId) -> Result<(), Lin
         Frame::Raft(message) => Some(message),
         Frame::SnapshotBegin(begin) => Some(&begin.message),
     };
-    if role != Role::Node {
+    let may_say = match frame {
+        // It takes clients from anywhere, so it is believed the least.
+        Frame::Raft(message) => role == Role::Node || replica::is_a_followers(message),
+        _ => role == Role::Node,
+    };
+    if !may_say {
         return Err(LinkError::Broken(format!("it is a {role} and sent a {kind} frame")));
     }
     match message {

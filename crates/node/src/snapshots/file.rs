@@ -141,7 +141,7 @@ impl SnapshotFolder {
         if machine.recompute_state_hash() != info.state_hash || machine.state_hash() != info.state_hash {
             return Err(damaged(path, "its state does not have the hash that its header says"));
         }
-        let membership = membership.unwrap_or_else(|| Membership::founding());
+        let membership = membership.unwrap_or_else(Membership::founding);
         Ok(Loaded {
             info,
             machine,

@@ -168,3 +168,28 @@ fn each_outcome_has_its_exit_code() {
         "request_id_burnt",
     );
 }
+
+#[test]
+fn a_lone_node_shows_its_group() {
+    let node = RunningNode::start();
+    let status = json(&node.ask(&["cluster", "status", "--json"]));
+    assert_eq!((&status["node"], &status["leader"]), (&1.into(), &1.into()), "{status}");
+    assert_eq!(status["members"][0]["role"], "voter");
+    let shown = String::from_utf8(node.ask(&["cluster", "status"]).stdout).unwrap();
+    assert!(
+        shown.ends_with("The group can lose none: it has one voter.\n"),
+        "{shown}"
+    );
+    let leads = json(&node.ask(&["cluster", "transfer-leader", "--to", "1", "--json"]));
+    assert_eq!(leads["leader"], 1, "it leads already");
+    ends_with(
+        &node.ask(&["cluster", "add", "--node", "2", "--address", "nowhere"]),
+        2,
+        "host:port",
+    );
+    ends_with(
+        &node.ask(&["cluster", "add", "--node", "0", "--address", "a:1"]),
+        1,
+        "--node",
+    );
+}
