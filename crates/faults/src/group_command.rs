@@ -48,12 +48,20 @@ fn wanted(arguments: &[String]) -> Result<Wanted, String> {
         answers_max: 1000,
         faults: Vec::new(),
         network: true,
+        disks: false,
     };
     let mut report = None;
     let mut arguments = arguments.iter();
     while let Some(name) = arguments.next() {
         if name == "--loopback" {
             plan.network = false;
+            continue;
+        }
+        if name == "--disks" {
+            if let Some(why) = powerloss::unavailable() {
+                return Err(format!("--disks: {why}"));
+            }
+            plan.disks = true;
             continue;
         }
         let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;

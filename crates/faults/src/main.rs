@@ -1,4 +1,4 @@
-//! `faults group --meridian PROGRAM [--rounds N] [--seed N] [--answers N] [--only FAULT]… [--loopback] [--report FILE]
+//! `faults group --meridian PROGRAM [--rounds N] [--seed N] [--answers N] [--only FAULT]… [--loopback] [--disks] [--report FILE]
 //! [--work FOLDER]`, or
 //! `faults kill|power-loss --meridian PROGRAM [--rounds N] [--seed N] [--answers N] [--without-fdatasync] [--work FOLDER]`
 //!

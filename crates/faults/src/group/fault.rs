@@ -25,11 +25,19 @@ pub enum GroupFault {
     StopFollower,
     /// An operator has the leader hand leadership over.
     TransferLeadership,
+    /// The leader's power is cut: what was not synced may go, be torn, or come in another order.
+    LeaderPower,
+    /// The same of a follower.
+    FollowerPower,
+    /// Each sync of the leader's disk fails. Whether it ends by that or not, it is started again afterwards.
+    LeaderDiskFails,
+    /// The leader's disk is full; later there is room again.
+    LeaderDiskFull,
 }
 
 impl GroupFault {
     /// Every fault.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 15] = [
         Self::KillLeader,
         Self::KillFollower,
         Self::PauseLeader,
@@ -41,6 +49,10 @@ impl GroupFault {
         Self::StopLeader,
         Self::StopFollower,
         Self::TransferLeadership,
+        Self::LeaderPower,
+        Self::FollowerPower,
+        Self::LeaderDiskFails,
+        Self::LeaderDiskFull,
     ];
 
     /// Its name, as in reports and on the command line.
@@ -57,6 +69,10 @@ impl GroupFault {
             Self::StopLeader => "stop-leader",
             Self::StopFollower => "stop-follower",
             Self::TransferLeadership => "transfer-leadership",
+            Self::LeaderPower => "leader-power",
+            Self::FollowerPower => "follower-power",
+            Self::LeaderDiskFails => "leader-disk-fails",
+            Self::LeaderDiskFull => "leader-disk-full",
         }
     }
 
@@ -73,11 +89,19 @@ impl GroupFault {
         )
     }
 
+    /// True if it is done to a disk, which must then be one that can lose power.
+    pub fn needs_disk(self) -> bool {
+        matches!(
+            self,
+            Self::LeaderPower | Self::FollowerPower | Self::LeaderDiskFails | Self::LeaderDiskFull
+        )
+    }
+
     /// True if it happens to the leader.
     pub fn is_of_leader(self) -> bool {
         !matches!(
             self,
-            Self::KillFollower | Self::PauseFollower | Self::CutFollower | Self::StopFollower
+            Self::KillFollower | Self::PauseFollower | Self::CutFollower | Self::StopFollower | Self::FollowerPower
         )
     }
 

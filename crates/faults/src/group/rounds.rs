@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use client::{Credentials, RestClient};
 use harness::{BASE, Group, Network, Node, Operator, QUOTE, Trader, are_equal, connect, leader_of, patient};
-use powerloss::Random;
+use powerloss::{Mounted, Random, Store, Syncs};
 use tokio::task::{JoinHandle, JoinSet};
 use wire::json::{ClusterStatus, TimeText};
 
@@ -66,6 +66,8 @@ pub struct GroupPlan {
     pub faults: Vec<GroupFault>,
     /// Whether the nodes get network namespaces.
     pub network: bool,
+    /// Whether their folders are on disks that can lose power. Faults of disks are passed over without them.
+    pub disks: bool,
 }
 
 /// Runs rounds until one breaks a promise, or all are done. `progress` is told of each.
@@ -100,6 +102,8 @@ struct Rounds {
     nodes: Vec<Option<Node>>,
     admin: Option<Credentials>,
     report: GroupReport,
+    /// Dropped after the nodes, which use them.
+    disks: Vec<Mounted>,
     /// Dropped last: the nodes run in it.
     network: Option<Network>,
 }
@@ -110,11 +114,21 @@ impl Rounds {
         let faults = plan.faults.iter().copied();
         let faults: Vec<GroupFault> = faults
             .filter(|fault| network.is_some() || !fault.needs_network())
+            .filter(|fault| plan.disks || !fault.needs_disk())
             .collect();
         if faults.is_empty() {
             return Err(io::Error::other("none of these faults can be made here"));
         }
-        let data: Vec<PathBuf> = (1..=NODES).map(|node| plan.work.join(format!("data-{node}"))).collect();
+        let mut disks = Vec::new();
+        let mut data = Vec::new();
+        for node in 1..=NODES {
+            let disk = plan.work.join(format!("disk-{node}"));
+            std::fs::create_dir_all(&disk)?;
+            if plan.disks {
+                disks.push(Mounted::new(Store::default(), &disk)?);
+            }
+            data.push(disk.join("data"));
+        }
         let group = Group::new(&plan.meridian, &data, &plan.work, SMALL_FILES, network.as_ref())?;
         Ok(Self {
             plan: plan.clone(),
@@ -124,6 +138,7 @@ impl Rounds {
             nodes: Vec::new(),
             admin: None,
             report: GroupReport::default(),
+            disks,
             network,
         })
     }
@@ -381,6 +396,18 @@ impl Rounds {
                     running.kill()?;
                 }
             }
+            GroupFault::LeaderPower | GroupFault::FollowerPower => {
+                if let Some(running) = self.nodes[node].take() {
+                    running.kill()?;
+                }
+                self.disks[node].cut(self.random.number());
+            }
+            GroupFault::LeaderDiskFails => self.disks[node].set_syncs(Syncs::Failing),
+            GroupFault::LeaderDiskFull => {
+                let mut store = self.disks[node].store();
+                let bytes = store.bytes();
+                store.set_bytes_max(Some(bytes));
+            }
             GroupFault::PauseLeader | GroupFault::PauseFollower => self.running(node)?.pause()?,
             GroupFault::StopLeader | GroupFault::StopFollower => {
                 let running = self.nodes[node].take();
@@ -419,7 +446,21 @@ impl Rounds {
                 self.running(node)?.resume()?;
                 return Ok(Ok(()));
             }
-            GroupFault::KillLeader | GroupFault::KillFollower => {
+            GroupFault::LeaderDiskFull => {
+                tokio::time::sleep(FAULT_LASTS).await;
+                self.disks[node].store().set_bytes_max(None);
+                if self.nodes[node].as_mut().is_some_and(Node::is_running) {
+                    return Ok(Ok(()));
+                }
+            }
+            GroupFault::LeaderDiskFails => {
+                tokio::time::sleep(FAULT_LASTS).await;
+                if let Some(running) = self.nodes[node].take() {
+                    running.kill()?;
+                }
+                self.disks[node].set_syncs(Syncs::Honest);
+            }
+            GroupFault::LeaderPower | GroupFault::FollowerPower | GroupFault::KillLeader | GroupFault::KillFollower => {
                 let away = self.random.number() % AWAY_MS_MAX;
                 tokio::time::sleep(Duration::from_millis(away)).await;
             }
