@@ -4,13 +4,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::run;
 
-/// `faults kill|power-loss …`; what follows is handed on.
+/// `faults kill|power-loss|group …`; what follows is handed on.
 pub fn run(arguments: &[String]) -> Result<bool> {
     let Some((what, rest)) = arguments.split_first() else {
-        bail!("say which faults: kill or power-loss");
+        bail!("say which faults: kill, power-loss or group");
     };
-    if !matches!(what.as_str(), "kill" | "power-loss") {
-        bail!("there are no faults {what:?}, only kill and power-loss");
+    if !matches!(what.as_str(), "kill" | "power-loss" | "group") {
+        bail!("there are no faults {what:?}, only kill, power-loss and group");
     }
     let messages = run::output(run::cargo().args([
         "build",

@@ -119,7 +119,8 @@ pub(crate) async fn observe(
     })
 }
 
-async fn fills(rest: &RestClient) -> Result<Vec<json::Fill>, ClientError> {
+/// All fills of an account.
+pub(crate) async fn fills(rest: &RestClient) -> Result<Vec<json::Fill>, ClientError> {
     let mut all = Vec::new();
     let mut target = format!("/v1/fills?limit={PAGE}");
     loop {

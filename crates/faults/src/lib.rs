@@ -9,6 +9,7 @@
 //! ```
 
 mod clients;
+pub mod group;
 mod history;
 mod load;
 mod oracle;

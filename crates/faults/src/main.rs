@@ -1,3 +1,5 @@
+//! `faults group --meridian PROGRAM [--rounds N] [--seed N] [--answers N] [--only FAULT]… [--loopback] [--disks] [--report FILE]
+//! [--work FOLDER]`, or
 //! `faults kill|power-loss --meridian PROGRAM [--rounds N] [--seed N] [--answers N] [--without-fdatasync] [--work FOLDER]`
 //!
 //! Started by `cargo xtask faults`.
@@ -9,8 +11,13 @@ use faults::{Fault, Plan, Report, run};
 use harness::{remove_work_folder, work_folder};
 use powerloss::Syncs;
 
+mod group_command;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(("group", rest)) = arguments.split_first().map(|(what, rest)| (what.as_str(), rest)) {
+        return group_command::main(rest);
+    }
     let result = plan(&arguments).and_then(|plan| {
         if let Fault::PowerLoss(_) = plan.fault
             && let Some(why) = powerloss::unavailable()
@@ -38,14 +45,20 @@ fn main() -> ExitCode {
 }
 
 fn plan(arguments: &[String]) -> Result<Plan, String> {
-    let (what, rest) = arguments.split_first().ok_or("say which faults: kill or power-loss")?;
+    let (what, rest) = arguments
+        .split_first()
+        .ok_or("say which faults: kill, power-loss or group")?;
     let mut plan = Plan {
         meridian: PathBuf::new(),
         work: PathBuf::new(),
         fault: match what.as_str() {
             "kill" => Fault::Kill,
             "power-loss" => Fault::PowerLoss(Syncs::Honest),
-            other => return Err(format!("there are no faults {other:?}, only kill and power-loss")),
+            other => {
+                return Err(format!(
+                    "there are no faults {other:?}, only kill, power-loss and group"
+                ));
+            }
         },
         rounds: 20,
         seed: std::time::UNIX_EPOCH.elapsed().map_or(1, |since| since.as_secs()),

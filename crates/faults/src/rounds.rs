@@ -230,10 +230,7 @@ impl Rounds {
     /// Sends requests until some number of them has been answered; then the fault comes in the midst of the others.
     async fn load(&mut self, round: u64, traders: &[Trader]) -> io::Result<History> {
         let history = Arc::new(Mutex::new(History::default()));
-        let answers = Arc::new(Answers {
-            left: std::sync::atomic::AtomicI64::new(1 + self.random.below(self.plan.answers_max) as i64),
-            enough: Notify::new(),
-        });
+        let answers = Answers::new(1 + self.random.below(self.plan.answers_max));
         let rest = connect(self.installation.public, impatient())
             .await
             .map_err(io::Error::other)?;
@@ -404,12 +401,20 @@ impl Rounds {
 }
 
 /// Counts answers until there are enough.
-struct Answers {
+pub(crate) struct Answers {
     left: std::sync::atomic::AtomicI64,
-    enough: Notify,
+    pub(crate) enough: Notify,
 }
 
 impl Answers {
+    /// Enough is this many.
+    pub(crate) fn new(enough: usize) -> Arc<Self> {
+        Arc::new(Self {
+            left: std::sync::atomic::AtomicI64::new(enough as i64),
+            enough: Notify::new(),
+        })
+    }
+
     fn one(&self) {
         if self.left.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1 {
             self.enough.notify_one();
@@ -418,24 +423,24 @@ impl Answers {
 }
 
 /// Where a session writes down what it asks and what it is told.
-struct Told {
-    account: u32,
-    history: Arc<Mutex<History>>,
-    answers: Arc<Answers>,
+pub(crate) struct Told {
+    pub(crate) account: u32,
+    pub(crate) history: Arc<Mutex<History>>,
+    pub(crate) answers: Arc<Answers>,
 }
 
 impl Told {
-    fn history(&self) -> MutexGuard<'_, History> {
+    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ask(&self, load: &mut Load) -> Asked {
+    pub(crate) fn ask(&self, load: &mut Load) -> Asked {
         let asked = load.request();
         self.history().ask(self.account, asked.clone());
         asked
     }
 
-    fn answer(&self, asked: &Asked, answer: Final) {
+    pub(crate) fn answer(&self, asked: &Asked, answer: Final) {
         self.history().answer(self.account, asked.request_id(), answer);
         self.answers.one();
     }

@@ -8,11 +8,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use client::Credentials;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// How long a node may take until it is ready.
 const READY_SECONDS: u64 = 60;
 /// The name of each cluster that is made here.
-const CLUSTER_ID: &str = "harness";
+pub(crate) const CLUSTER_ID: &str = "harness";
 /// How long to wait between two looks at it.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long an answer of its operations port may take.
@@ -35,6 +36,8 @@ pub struct Installation {
     pub admin: SocketAddr,
     /// The port of health and metrics.
     pub operations: SocketAddr,
+    /// The network namespace that it runs in, if not the one of whoever starts it.
+    pub namespace: Option<String>,
 }
 
 impl Installation {
@@ -53,6 +56,7 @@ impl Installation {
             public: public?,
             admin: admin?,
             operations: operations?,
+            namespace: None,
         };
         installation.configure(settings)?;
         Ok(installation)
@@ -89,6 +93,18 @@ impl Installation {
             return Err(io::Error::other(format!("init printed no key and secret: {said}")));
         };
         Credentials::parse(&key, &secret).map_err(io::Error::other)
+    }
+
+    /// Makes the data folder of a further node of a cluster, with a copy of the sealing key of its first one.
+    ///
+    /// # Errors
+    /// What the program said.
+    pub fn init_further(&self, node: u64, sealing_key: &Path) -> io::Result<()> {
+        let (data, sealing_key) = (self.data.to_string_lossy(), sealing_key.to_string_lossy());
+        let (id, node) = (CLUSTER_ID, node.to_string());
+        let further = ["--node", &node, "--sealing-key", &sealing_key];
+        self.command(&[&["init", "--data", &data, "--cluster-id", id], &further[..]].concat())?;
+        Ok(())
     }
 
     /// Runs a command of the program to its end. Gives what it printed.
@@ -129,7 +145,16 @@ impl Installation {
     /// What the operating system says.
     pub fn start(&self) -> io::Result<Node> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
-        let child = Command::new(&self.meridian)
+        let mut command = match &self.namespace {
+            // It becomes the program, so that the child is the node itself.
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(&self.meridian);
+                command
+            }
+            None => Command::new(&self.meridian),
+        };
+        let child = command
             .arg("run")
             .arg("--config")
             .arg(&self.config)
@@ -208,6 +233,44 @@ impl Node {
         let id = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &id]).status()?;
         Ok(self.child.wait()?.success())
+    }
+
+    /// Asks it to end, and waits for so long; true if it ended as one that was asked to.
+    ///
+    /// # Errors
+    /// What the operating system says, or that it still runs: then it is killed.
+    pub fn stop_within(mut self, within: Duration) -> io::Result<bool> {
+        self.signal(Signal::TERM)?;
+        let until = Instant::now() + within;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status.success());
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Err(self.failed(&format!("the node did not stop within {} s", within.as_secs())))
+    }
+
+    /// Halts the process where it is, as a machine that stands still.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn pause(&self) -> io::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it run on.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn resume(&self) -> io::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let id = id.ok_or_else(|| io::Error::other("the process has no id"))?;
+        Ok(kill_process(id, signal)?)
     }
 
     /// The id of its process.

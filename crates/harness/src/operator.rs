@@ -43,6 +43,7 @@ pub async fn connect(address: SocketAddr, policy: RetryPolicy) -> Result<RestCli
 #[derive(Debug)]
 pub struct Operator {
     rest: RestClient,
+    name: String,
     count: u64,
 }
 
@@ -63,8 +64,51 @@ impl Operator {
     /// # Errors
     /// What the client says.
     pub async fn connect(address: SocketAddr, admin: Credentials) -> Result<Self, ClientError> {
+        Self::named("operator", address, admin).await
+    }
+
+    /// As [`Operator::connect`]; what it asks goes by this name, which no other operator with its key has.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub async fn named(name: &str, address: SocketAddr, admin: Credentials) -> Result<Self, ClientError> {
         let rest = connect(address, patient()).await?.with_credentials(admin);
-        Ok(Self { rest, count: 0 })
+        Ok(Self {
+            rest,
+            name: name.to_owned(),
+            count: 0,
+        })
+    }
+
+    /// The group, as the node that is asked knows it.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub async fn cluster(&self) -> Result<json::ClusterStatus, ClientError> {
+        self.rest.read("/v1/admin/cluster").await
+    }
+
+    /// Lets a node into the group, as a voter to be.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub async fn add_voter(&mut self, node: u64, address: String) -> Result<json::ClusterStatus, ClientError> {
+        let request = json::MemberRequest {
+            node,
+            address,
+            role: json::NewMemberRole::Voter,
+        };
+        self.ask(Method::POST, "/v1/admin/cluster/members", Some(&request))
+            .await
+    }
+
+    /// Has the leader hand leadership over.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub async fn transfer_leadership(&mut self, to: Option<u64>) -> Result<json::ClusterStatus, ClientError> {
+        let request = json::LeaderRequest { to };
+        self.ask(Method::POST, "/v1/admin/cluster/leader", Some(&request)).await
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -74,7 +118,7 @@ impl Operator {
         body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
         self.count += 1;
-        let id = format!("operator-{}", self.count);
+        let id = format!("{}-{}", self.name, self.count);
         self.rest.change(method, path, &id, body).await
     }
 

@@ -168,9 +168,10 @@ impl Log {
         Some(record)
     }
 
-    /// The record of a new term or vote. It takes no index.
+    /// The record of a term and vote, and of what is known to be committed. It takes no index.
     pub(crate) fn hard_state_record(&self, hard_state: &HardState) -> Record {
         let last = self.last();
+        let payload = [hard_state.vote.to_le_bytes(), hard_state.commit.to_le_bytes()];
         Record {
             kind: RecordKind::HardState,
             epoch: last.epoch,
@@ -179,7 +180,7 @@ impl Log {
             first_sequence: last.sequence.next(),
             last_sequence: last.sequence,
             chain: last.chain,
-            payload: Bytes::copy_from_slice(&hard_state.vote.to_le_bytes()),
+            payload: Bytes::from(payload.concat()),
         }
     }
 

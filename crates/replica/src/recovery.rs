@@ -170,6 +170,8 @@ pub struct Scan {
     place: Option<Place>,
     /// What is known to be committed, and every place behind that.
     uncommitted: VecDeque<Place>,
+    /// The last entry that changes the membership.
+    last_change: Option<LogIndex>,
     /// True once a place was seen that is the mark's, in whatever was dropped later too; or if that lies before all that
     /// is looked at.
     mark_seen: bool,
@@ -193,6 +195,7 @@ impl Scan {
             snapshot,
             place: None,
             uncommitted: VecDeque::new(),
+            last_change: None,
             mark_seen: false,
             snapshot_agrees: None,
             begun: 0,
@@ -407,6 +410,7 @@ impl Scan {
             return Err(out_of_place);
         }
         self.uncommitted.truncate(kept + 1);
+        self.last_change = self.last_change.filter(|change| *change <= says.index);
         if says.index < place.index {
             each(Seen::Cut {
                 segment,
@@ -459,6 +463,7 @@ impl Scan {
                     if committed > Sequence(0) {
                         self.commit(committed, each);
                     }
+                    self.commit_by_kind(&record, each);
                     offset += record.bytes;
                 }
                 Err(error) => return self.end_of_segment(at, place, rest, error),
@@ -525,6 +530,28 @@ impl Scan {
             if agrees {
                 self.committed_up_to(place.index, each);
             }
+        }
+    }
+
+    /// What other records say of what is committed. Who counts follows from what is, so a node that knew a change of the
+    /// membership must not begin again as if it were not made.
+    fn commit_by_kind(&mut self, record: &RecordView<'_>, each: &mut dyn FnMut(Seen<'_>)) {
+        let index = record.fields.index;
+        match record.fields.kind {
+            // A leader proposes one only after the one before it was applied.
+            RecordKind::ConfChange | RecordKind::ConfChangeV2 => {
+                if let Some(before) = self.last_change.replace(index) {
+                    self.committed_up_to(before, each);
+                }
+            }
+            RecordKind::HardState => {
+                let committed = record.payload.get(8..16).and_then(|bytes| bytes.first_chunk());
+                let committed = LogIndex(committed.map_or(0, |bytes| u64::from_le_bytes(*bytes)));
+                if committed > LogIndex(0) {
+                    self.committed_up_to(committed.min(index), each);
+                }
+            }
+            RecordKind::Batch | RecordKind::Empty => {}
         }
     }
 

@@ -81,6 +81,8 @@ pub struct Replica<M: StateMachine, W> {
     committed: (Sequence, Timestamp),
     in_flight: VecDeque<InFlight<M::Command, W>>,
     unsynced: VecDeque<Unsynced>,
+    /// True once a change of the membership was applied, until the journal says that it is committed.
+    members_are_new: bool,
     last_ticket: Ticket,
     written: HardState,
     /// Who leads in which term, as far as the node was told.
@@ -164,6 +166,7 @@ impl<M: StateMachine, W> Replica<M, W> {
             committed: (Sequence(0), Timestamp(0)),
             in_flight: VecDeque::new(),
             unsynced: VecDeque::new(),
+            members_are_new: false,
             last_ticket: Ticket(0),
             written: hard_state,
             leader: (raft::INVALID_ID, 0),
@@ -544,6 +547,13 @@ impl<M: StateMachine, W> Replica<M, W> {
             for entry in &committed {
                 self.apply(now, entry, outputs)?;
             }
+            if std::mem::take(&mut self.members_are_new) {
+                // A start must not forget who counts by now.
+                let hard_state = self.raw.raft.hard_state();
+                outputs.push(Output::Append(vec![self.raw.store().hard_state_record(&hard_state)]));
+                self.last_ticket.0 += 1;
+                outputs.push(Output::Sync(self.last_ticket));
+            }
             let applied = self.applier.applied();
             if applied.index > self.told {
                 self.told = applied.index;
@@ -677,6 +687,7 @@ impl<M: StateMachine, W> Replica<M, W> {
         let conf_state = self.raw.apply_conf_change(&change);
         let conf_state = conf_state.map_err(|error| consensus(error.to_string()))?;
         self.raw.mut_store().set_conf_state(conf_state);
+        self.members_are_new = true;
         outputs.push(Output::Members(self.applier.membership().clone()));
         if !self.votes(self.raw.raft.id) {
             self.hand_over(None, HandOver::Removed, outputs);

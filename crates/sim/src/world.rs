@@ -270,7 +270,9 @@ impl World {
                 host.step(Input::Drain, shared);
                 return shared.after(25 * MILLISECOND, Event::Restart { node });
             }
-            host.shut_down(shared);
+            if !host.shut_down(shared) {
+                return;
+            }
             // Settings may differ from before.
             host.election_ticks = 10 + usize::try_from((node.0 + host.lives() as u64) % 12 * 3).unwrap_or(0);
             host.snapshot_every = shared.dice.between(60, 400);
@@ -598,7 +600,9 @@ impl World {
         }
         let shared = &mut self.shared;
         let host = &mut self.hosts[victim.0 as usize - 1];
-        host.shut_down(shared);
+        if !host.shut_down(shared) {
+            return true;
+        }
         if host.disk.files.rot(fault.how) {
             host.rotten = true;
             shared.hit(Point::BitRot);

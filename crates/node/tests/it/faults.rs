@@ -3,8 +3,9 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use faults::group::{self, GroupFault, GroupPlan, GroupReport};
 use faults::{Fault, Plan, Report, run};
-use harness::{remove_work_folder, work_folder};
+use harness::{Network, remove_work_folder, work_folder};
 use powerloss::Syncs;
 
 fn rounds(name: &str, fault: Fault, rounds: u64, seed: u64) -> Option<Report> {
@@ -55,4 +56,44 @@ fn without_fdatasync_promises_are_broken() {
         return;
     };
     assert!(!report.broken.is_empty(), "{report:?}");
+}
+
+/// A round for each of these faults of a group of three.
+fn group(name: &str, faults: &[GroupFault], network: bool) {
+    let work = work_folder(name).expect("temporary files can be made");
+    for (seed, fault) in (1..).zip(faults) {
+        let plan = GroupPlan {
+            meridian: PathBuf::from(env!("CARGO_BIN_EXE_meridian")),
+            work: work.join(fault.name()),
+            rounds: 1,
+            seed,
+            answers_max: 200,
+            faults: vec![*fault],
+            network,
+            disks: false,
+        };
+        std::fs::create_dir_all(&plan.work).expect("the folder is there");
+        let report = group::run(&plan, &mut |_| {});
+        let GroupReport { rounds, broken, .. } =
+            report.unwrap_or_else(|error| panic!("in {}: {error}", work.display()));
+        assert_eq!(broken, Vec::<String>::new(), "in {}", work.display());
+        assert_eq!(rounds.len(), 1);
+    }
+    remove_work_folder(&work).expect("the nodes are gone");
+}
+
+#[test]
+fn a_group_that_loses_its_leader_keeps_every_promise() {
+    let faults = [GroupFault::KillLeader, GroupFault::StopLeader];
+    group("group", &faults, false);
+}
+
+#[test]
+fn a_group_whose_leader_is_cut_off_keeps_every_promise() {
+    if let Some(why) = Network::unavailable() {
+        // Past the harness, which would keep it to itself.
+        writeln!(std::io::stderr(), "SKIPPED node::faults::cut_off: {why}").expect("standard error is open");
+        return;
+    }
+    group("cut-off", &[GroupFault::CutLeader], true);
 }

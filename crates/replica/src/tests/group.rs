@@ -442,3 +442,64 @@ fn a_voter_that_lost_its_log_neither_votes_nor_stands_before_it_has_it_again() {
         assert_eq!(cluster.node(next).answered.last(), Some(&50));
     }
 }
+
+/// The records as they stand in a journal of one segment, and how far a start knows them to be committed.
+fn committed_at_a_start(records: &[Record]) -> LogIndex {
+    let mut bytes = wire::journal::encode_segment_header(&wire::journal::SegmentHeader {
+        identity: identity(2),
+        number: 1,
+        previous_index: LogIndex(0),
+        previous_term: Term(0),
+        previous_sequence: Sequence(0),
+        previous_epoch: Epoch(0),
+        previous_chain: Chain::START,
+        term: Term(0),
+        vote: NodeId(0),
+        begins: wire::journal::Begins::AtTheEnd,
+    });
+    for record in records {
+        let fields = wire::journal::RecordFields {
+            kind: record.kind,
+            incarnation: Incarnation(1),
+            segment: 1,
+            epoch: record.epoch,
+            term: record.term,
+            index: record.index,
+            first_sequence: record.first_sequence,
+            durable_index: LogIndex(0),
+            chain: record.chain,
+        };
+        wire::journal::encode_record(&fields, &record.payload, &mut bytes);
+    }
+    let mark = wire::journal::Mark::default();
+    let mut scan = crate::recovery::Scan::new(identity(2), mark, Applied::default());
+    scan.segment(1, &bytes, &mut |_| {}).unwrap();
+    scan.finish().unwrap().committed.index
+}
+
+#[test]
+fn a_start_does_not_forget_who_belongs_to_the_group() {
+    let mut cluster = Cluster::new();
+    for node in [4, 5] {
+        let nobody = applier_of(Applied::default(), Membership::default());
+        cluster
+            .nodes
+            .push(Node::over(node, nobody, HardState::default()).unwrap());
+        let address = String::new();
+        let gateway = true;
+        let node = NodeId(node);
+        cluster
+            .node(1)
+            .step(2, Input::Change(MembershipChange::Add { node, address, gateway }));
+        cluster.deliver();
+        cluster.tick(2);
+    }
+    let records = cluster.node(2).records.clone();
+    let changes = records.iter().filter(|record| record.kind == RecordKind::ConfChange);
+    let changes: Vec<LogIndex> = changes.map(|record| record.index).collect();
+    assert_eq!(changes.len(), 2);
+    assert_eq!(committed_at_a_start(&records), changes[1]);
+    // What was written last is lost: then no more than the last change is not known.
+    let entries: Vec<Record> = records.into_iter().filter(|record| record.kind.is_entry()).collect();
+    assert_eq!(committed_at_a_start(&entries), changes[0]);
+}

@@ -244,16 +244,21 @@ impl Host {
     }
 
     /// Ends as it should: what is appended is synced.
-    pub(crate) fn shut_down(&mut self, shared: &mut Shared) {
+    ///
+    /// False if the power went meanwhile; then it starts by itself, later.
+    pub(crate) fn shut_down(&mut self, shared: &mut Shared) -> bool {
         if self.is_active() && !self.drains {
             shared.hit(Point::InDrain);
             self.step(Input::Drain, shared);
         }
-        if let Some(running) = &mut self.running
-            && self.paused == 0
-        {
-            let _ = running.journal.close(&mut self.disk.files);
+        let Some(running) = &mut self.running else {
+            return false;
+        };
+        if self.paused == 0 && running.journal.close(&mut self.disk.files).is_err() {
+            self.power_went(shared);
+            return false;
         }
         self.kill(shared);
+        true
     }
 }

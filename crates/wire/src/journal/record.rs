@@ -36,7 +36,8 @@ pub enum RecordKind {
     ConfChange = 3,
     /// A log entry with a change of the voters, as `raft` encodes it (version 2).
     ConfChangeV2 = 4,
-    /// Not an entry: the term and the vote; the vote's node id is the payload.
+    /// Not an entry: the term and the vote. The payload is the vote's node id and, where it has 16 bytes, the index up to
+    /// which the log was known to be committed.
     HardState = 5,
 }
 
