@@ -17,7 +17,7 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 usage: cargo xtask <command>
 
-  check [NAME...]      every check, or those named: format, edges, text, links, licences, clippy, docs
+  check [NAME...]      every check, or those named: format, edges, text, links, alerts, licences, clippy, docs
   test                 every test of the workspace
   faults kill          kill the node at random moments under load, and check what it promised
   faults power-loss    the same, losing what was not synced

@@ -87,7 +87,7 @@ fn links_of(text: &str) -> Vec<(usize, String)> {
 }
 
 /// The anchors that the headings of a Markdown file make.
-fn anchors_of(text: &str) -> BTreeSet<String> {
+pub(super) fn anchors_of(text: &str) -> BTreeSet<String> {
     let mut anchors = BTreeSet::new();
     let mut in_code = false;
     for line in text.lines() {

@@ -1,5 +1,6 @@
 //! Every rule that a machine can check. Nothing here writes to the repository.
 
+mod alerts;
 mod edges;
 mod licences;
 mod links;
@@ -18,6 +19,7 @@ const STEPS: &[(&str, Step)] = &[
     ("edges", edges::check),
     ("text", text::check),
     ("links", links::check),
+    ("alerts", alerts::check),
     ("licences", licences::check),
     ("clippy", clippy),
     ("docs", docs),
