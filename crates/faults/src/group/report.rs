@@ -27,6 +27,8 @@ pub struct RoundReport {
     pub elections: u64,
     /// Attempts at nodes that the fault didn't happen to, after it, that had no final answer.
     pub attempts_failed: u64,
+    /// The first few of these.
+    pub failures: Vec<String>,
     /// Requests that were made.
     pub requests: u64,
 }
@@ -120,6 +122,7 @@ impl RoundReport {
             "false_elections": self.false_elections,
             "elections": self.elections,
             "attempts_failed": self.attempts_failed,
+            "failures": self.failures,
             "requests": self.requests,
         })
     }

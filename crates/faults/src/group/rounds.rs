@@ -22,6 +22,12 @@ use crate::load::Load;
 use crate::oracle::{Observed, check};
 use crate::rounds::{Answers, SMALL_FILES, Told};
 
+/// Sessions of a few keys ask as fast as they are answered, mostly at one node while another is away.
+const NO_RATE: &str = r#"
+[gateway]
+requests_per_key_burst = 100000
+requests_per_key_per_second = 100000
+"#;
 /// Nodes of the group.
 const NODES: usize = 3;
 /// Accounts that trade in a round. Each begins at another node.
@@ -129,7 +135,8 @@ impl Rounds {
             }
             data.push(disk.join("data"));
         }
-        let group = Group::new(&plan.meridian, &data, &plan.work, SMALL_FILES, network.as_ref())?;
+        let settings = format!("{SMALL_FILES}{NO_RATE}");
+        let group = Group::new(&plan.meridian, &data, &plan.work, &settings, network.as_ref())?;
         Ok(Self {
             plan: plan.clone(),
             faults,
@@ -258,6 +265,7 @@ impl Rounds {
             false_elections: term_before - term,
             elections: term_after - term_before,
             attempts_failed: round.attempts_failed(),
+            failures: round.failures(),
             requests,
         });
         if recovered.iter().any(Option::is_none) {
