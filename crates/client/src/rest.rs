@@ -1,4 +1,5 @@
-//! The REST client: each call is tried until its outcome is known, always under the same id and with the same body.
+//! The REST client: each call is tried until its outcome is known, always under the same id and with the same body, at
+//! whichever node of the exchange answers.
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use wire::json::{self, Problem};
 use crate::backoff::Backoff;
 use crate::clock::ExchangeClock;
 use crate::credentials::{Credentials, random_bytes};
+use crate::endpoints::{Chosen, Endpoints};
 use crate::error::ClientError;
 use crate::random::Random;
 use crate::retry::{Attempts, Next, RetryPolicy};
@@ -140,7 +142,7 @@ pub fn new_request_id() -> String {
 /// A client of one exchange. Cheap to clone; clones share their connections.
 #[derive(Clone, Debug)]
 pub struct RestClient {
-    endpoint: Endpoint,
+    nodes: Chosen,
     cluster: ClusterId,
     credentials: Option<Credentials>,
     policy: RetryPolicy,
@@ -159,7 +161,7 @@ enum Attempt {
 impl RestClient {
     /// Asks the exchange for its time and its cluster id, which is part of every signature.
     pub async fn connect(
-        endpoint: Endpoint,
+        endpoints: impl Into<Endpoints>,
         credentials: Option<Credentials>,
         policy: RetryPolicy,
     ) -> Result<Self, ClientError> {
@@ -167,7 +169,9 @@ impl RestClient {
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(policy.attempt_timeout));
         connector.enforce_http(false);
-        let tls = match endpoint.tls()? {
+        let nodes = Chosen::first_of(endpoints.into());
+        // Their trust is the same.
+        let tls = match nodes.get().1.tls()? {
             Some(tls) => tls,
             // Not used: a plain endpoint has plain URLs alone.
             None => Trust::Authorities(Vec::new()).config()?,
@@ -178,7 +182,7 @@ impl RestClient {
             .enable_http1()
             .wrap_connector(connector);
         let mut client = Self {
-            endpoint,
+            nodes,
             cluster: "unknown".parse().expect("it is a cluster id"),
             credentials: None,
             policy,
@@ -243,13 +247,15 @@ impl RestClient {
         request_id: Option<&str>,
         body: Bytes,
     ) -> Result<T, ClientError> {
-        let mut attempts = Attempts::new(request_id.map(str::to_owned));
+        let others = self.nodes.endpoints().are_several();
+        let mut attempts = Attempts::new(request_id.map(str::to_owned), others);
         let give_up_at = Instant::now() + self.policy.give_up_after;
         let mut clock_corrected = false;
         let random = Random::from_system();
         let mut backoff = Backoff::new(self.policy.wait_first, self.policy.wait_longest, random);
         loop {
-            let attempt = self.attempt(&method, target, request_id.unwrap_or_default(), body.clone());
+            let (node, _) = self.nodes.get();
+            let attempt = self.attempt(node, &method, target, request_id.unwrap_or_default(), body.clone());
             let next = match attempt.await? {
                 Attempt::Answer(answer) => match serde_json::from_slice(&answer) {
                     Ok(answer) => return Ok(answer),
@@ -257,29 +263,32 @@ impl RestClient {
                 },
                 Attempt::Problem(problem) if !clock_corrected && is_about_the_clock(&problem) => {
                     clock_corrected = true;
-                    self.correct_clock().await?;
+                    self.correct_clock(node).await?;
                     continue;
                 }
                 Attempt::Problem(problem) => attempts.refused(*problem),
                 Attempt::NotSent(why) => attempts.not_sent(why),
                 Attempt::Lost(why) => attempts.lost(why),
             };
-            match next {
+            let at_least = match next {
                 Next::Stop(error) => return Err(error),
-                Next::Retry(at_least) => {
-                    let wait = backoff.wait(at_least);
-                    if Instant::now() + wait >= give_up_at {
-                        return Err(attempts.give_up());
-                    }
-                    sleep(wait).await;
+                Next::RetryElsewhere(_) if others => {
+                    self.nodes.leave(node);
+                    None
                 }
+                Next::Retry(at_least) | Next::RetryElsewhere(at_least) => at_least,
+            };
+            let wait = backoff.wait(at_least);
+            if Instant::now() + wait >= give_up_at {
+                return Err(attempts.give_up());
             }
+            sleep(wait).await;
         }
     }
 
     /// This machine's clock was set since the exchange last said what its time is.
-    async fn correct_clock(&self) -> Result<(), ClientError> {
-        if let Attempt::Answer(answer) = self.attempt(&Method::GET, "/v1/time", "", Bytes::new()).await?
+    async fn correct_clock(&self, node: usize) -> Result<(), ClientError> {
+        if let Attempt::Answer(answer) = self.attempt(node, &Method::GET, "/v1/time", "", Bytes::new()).await?
             && let Ok(time) = serde_json::from_slice::<json::ServerTime>(&answer)
             && let Some(now) = time.now.time()
         {
@@ -288,8 +297,15 @@ impl RestClient {
         Ok(())
     }
 
-    async fn attempt(&self, method: &Method, target: &str, id: &str, body: Bytes) -> Result<Attempt, ClientError> {
-        let request = self.request(method, target, id, body)?;
+    async fn attempt(
+        &self,
+        node: usize,
+        method: &Method,
+        target: &str,
+        id: &str,
+        body: Bytes,
+    ) -> Result<Attempt, ClientError> {
+        let request = self.request(node, method, target, id, body)?;
         let exchange = async {
             match self.http.request(request).await {
                 Ok(response) => {
@@ -309,14 +325,15 @@ impl RestClient {
 
     fn request(
         &self,
+        node: usize,
         method: &Method,
         target: &str,
         id: &str,
         body: Bytes,
     ) -> Result<Request<Full<Bytes>>, ClientError> {
         let usage = |error: http::Error| ClientError::Usage(format!("{method} {target:?} is not a request: {error}"));
-        let uri: Uri = self
-            .endpoint
+        let endpoint = self.nodes.endpoints().get(node);
+        let uri: Uri = endpoint
             .url(target)
             .parse()
             .map_err(|error| usage(http::Error::from(error)))?;

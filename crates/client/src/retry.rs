@@ -42,8 +42,11 @@ impl Default for RetryPolicy {
 /// What to do after an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Try again, not before this long.
+    /// Try again at the same node, not before this long.
     Retry(Option<Duration>),
+    /// Try again at the next node: this one is gone, or can't take the request now. If there is no other, not before this
+    /// long.
+    RetryElsewhere(Option<Duration>),
     /// This is the outcome.
     Stop(ClientError),
 }
@@ -53,16 +56,20 @@ pub(crate) enum Next {
 pub(crate) struct Attempts {
     /// None for a request that changes nothing.
     request_id: Option<String>,
+    /// True if the exchange has other nodes to ask.
+    others: bool,
     /// True once an attempt may have been executed.
     uncertain: bool,
     last: String,
 }
 
 impl Attempts {
-    /// No attempt yet. `request_id` is none for a request that changes nothing.
-    pub fn new(request_id: Option<String>) -> Self {
+    /// No attempt yet. `request_id` is none for a request that changes nothing; `others` says whether the exchange has
+    /// more nodes than one.
+    pub fn new(request_id: Option<String>, others: bool) -> Self {
         Self {
             request_id,
+            others,
             uncertain: false,
             last: "no attempt was made".into(),
         }
@@ -71,14 +78,14 @@ impl Attempts {
     /// The attempt never left: there was no connection.
     pub fn not_sent(&mut self, why: String) -> Next {
         self.last = why;
-        Next::Retry(None)
+        Next::RetryElsewhere(None)
     }
 
     /// The attempt was sent, or part of it, and no answer of the exchange came.
     pub fn lost(&mut self, why: String) -> Next {
         self.uncertain = true;
         self.last = why;
-        Next::Retry(None)
+        Next::RetryElsewhere(None)
     }
 
     /// The exchange answered with a problem.
@@ -89,7 +96,12 @@ impl Attempts {
             (Outcome::NotExecuted, AppliesTo::Order) => Next::Stop(ClientError::Refused(Box::new(problem))),
             (Outcome::Executed | Outcome::Unknown, _) => {
                 self.uncertain = true;
-                Next::Retry(after)
+                Next::RetryElsewhere(after)
+            }
+            (Outcome::NotExecuted, AppliesTo::Attempt)
+                if is_of_this_node(&problem) && (self.others || is_passing(&problem)) =>
+            {
+                Next::RetryElsewhere(after)
             }
             (Outcome::NotExecuted, AppliesTo::Attempt) if is_passing(&problem) => Next::Retry(after),
             (Outcome::NotExecuted, AppliesTo::Attempt) if !self.uncertain => {
@@ -97,6 +109,11 @@ impl Attempts {
             }
             (Outcome::NotExecuted, AppliesTo::Attempt) => Next::Stop(self.give_up()),
         }
+    }
+
+    /// What came of the last attempt.
+    pub fn last(&self) -> &str {
+        &self.last
     }
 
     /// The outcome if nothing more is tried.
@@ -117,6 +134,13 @@ pub(crate) fn is_passing(problem: &Problem) -> bool {
     problem.retry_after_ms.is_some() || matches!(problem.status, 429 | 503) || problem.code == unreadable
 }
 
+/// True for refusals that another node may not share: it does not lead, knows no leader, starts, stops, or is ill. A queue
+/// that is full is the same queue from everywhere.
+fn is_of_this_node(problem: &Problem) -> bool {
+    let is = |refusal: Refusal| problem.code == ErrorCode::from(refusal).entry().code;
+    is(Refusal::NotLeader) || problem.status == 503 && !is(Refusal::Busy)
+}
+
 #[cfg(test)]
 mod tests {
     use types::RejectReason;
@@ -134,10 +158,11 @@ mod tests {
     /// One letter an attempt: `n` not sent, `l` lost, `u` unknown, `b` busy, `a` refused this attempt, `f` final.
     #[track_caller]
     fn check(attempts: &str, wanted: &str) {
-        let mut state = Attempts::new(Some("r".into()));
+        let mut state = Attempts::new(Some("r".into()), false);
         let mut next = Next::Retry(None);
         for letter in attempts.chars() {
-            assert_eq!(next, Next::Retry(None), "{attempts} before {letter}");
+            let goes_on = matches!(next, Next::Retry(None) | Next::RetryElsewhere(None));
+            assert!(goes_on, "{attempts} before {letter}");
             next = match letter {
                 'n' => state.not_sent("n".into()),
                 'l' => state.lost("l".into()),
@@ -149,7 +174,7 @@ mod tests {
         }
         let outcome = match next {
             Next::Stop(error) => error,
-            Next::Retry(_) => state.give_up(),
+            Next::Retry(_) | Next::RetryElsewhere(_) => state.give_up(),
         };
         let found = match outcome {
             ClientError::Refused(_) => "refused",
@@ -180,10 +205,25 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_cannot_take_it_is_left_for_another_and_one_that_is_busy_is_not() {
+        let next = |refusal: Refusal, others| Attempts::new(None, others).refused(Problem::new(refusal.into()));
+        for refusal in [Refusal::NodeStopping, Refusal::NodeStarting, Refusal::NoLeader] {
+            assert!(matches!(next(refusal, true), Next::RetryElsewhere(_)), "{refusal:?}");
+        }
+        assert!(matches!(next(Refusal::NotLeader, true), Next::RetryElsewhere(_)));
+        assert!(matches!(next(Refusal::NotLeader, false), Next::Stop(_)));
+        assert!(matches!(next(Refusal::Busy, true), Next::Retry(_)));
+        assert!(matches!(next(Refusal::RateLimited, true), Next::Retry(_)));
+        assert!(matches!(next(Refusal::SignatureWrong, true), Next::Stop(_)));
+        let unknown = problem(Outcome::Unknown, AppliesTo::Attempt, 503);
+        assert_eq!(Attempts::new(None, true).refused(unknown), Next::RetryElsewhere(None));
+    }
+
+    #[test]
     fn what_the_exchange_asks_for_is_waited() {
-        let mut busy = problem(Outcome::NotExecuted, AppliesTo::Attempt, 503);
+        let mut busy = Problem::new(Refusal::Busy.into());
         busy.retry_after_ms = Some(70);
-        let next = Attempts::new(None).refused(busy);
+        let next = Attempts::new(None, false).refused(busy);
         assert_eq!(next, Next::Retry(Some(Duration::from_millis(70))));
     }
 }

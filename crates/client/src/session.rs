@@ -79,6 +79,8 @@ pub(crate) enum Step {
 /// The session.
 pub(crate) struct Session {
     policy: RetryPolicy,
+    /// True if the exchange has other nodes to go to.
+    others: bool,
     next_id: u64,
     pending: BTreeMap<u64, Pending>,
     /// Pending ones that are to be sent now.
@@ -89,9 +91,10 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub fn new(policy: RetryPolicy) -> Self {
+    pub fn new(policy: RetryPolicy, others: bool) -> Self {
         Self {
             policy,
+            others,
             next_id: 1,
             pending: BTreeMap::new(),
             unsent: BTreeSet::new(),
@@ -117,7 +120,7 @@ impl Session {
             Request::Subscribe(subscribe) => Some(subscribe.clone()),
             _ => None,
         };
-        let attempts = Attempts::new(request_id(&request));
+        let attempts = Attempts::new(request_id(&request), self.others);
         let message = message(id, request);
         let text = serde_json::to_string(&message).expect("a message of strings and numbers is JSON");
         let pending = Pending {
@@ -264,7 +267,14 @@ impl Session {
         }
         match pending.attempts.refused(problem) {
             Next::Stop(error) => pending.finish(Err(error)),
-            Next::Retry(after) => {
+            Next::RetryElsewhere(_) if self.others => {
+                // It is sent again by the next connection, as all that wait.
+                let why = pending.attempts.last().to_owned();
+                pending.sent_at = None;
+                self.pending.insert(reply.id, pending);
+                return vec![Step::Disconnect(why)];
+            }
+            Next::Retry(after) | Next::RetryElsewhere(after) => {
                 let wait = after.unwrap_or_default().max(self.policy.wait_first);
                 pending.sent_at = None;
                 self.delayed.insert((now + wait, reply.id));

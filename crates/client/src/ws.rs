@@ -1,5 +1,5 @@
 //! The WebSocket client: many requests under way at once and streams that go on where they stopped, over a socket that
-//! is reopened whenever it is lost.
+//! is reopened, at the next node of the exchange if there are several, whenever it is lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +18,10 @@ use wire::ws::{Hello, Reply, Request, ServerMessage, Subscribe, Subscription};
 use crate::backoff::Backoff;
 use crate::clock::ExchangeClock;
 use crate::credentials::Credentials;
+use crate::endpoints::Endpoints;
 use crate::error::ClientError;
 use crate::random::Random;
-use crate::rest::{Endpoint, with_sources};
+use crate::rest::with_sources;
 use crate::retry::{Attempts, Next, RetryPolicy};
 use crate::session::{ReplySender, Session, Step, StreamEvent};
 use crate::tls::{self, Line};
@@ -66,7 +67,7 @@ impl WsClient {
     /// Connects and logs in (unless there are no credentials), and returns once that is done, with the events of the
     /// streams that will be followed. Take them: while they are not taken, replies don't come either.
     pub async fn connect(
-        endpoint: Endpoint,
+        endpoints: impl Into<Endpoints>,
         credentials: Option<Credentials>,
         policy: RetryPolicy,
     ) -> Result<(Self, mpsc::Receiver<StreamEvent>), ClientError> {
@@ -74,13 +75,16 @@ impl WsClient {
         let (events, receiver) = mpsc::channel(EVENTS_QUEUED_MAX);
         let (ready, connected) = oneshot::channel();
         let clock = ExchangeClock::default();
+        let endpoints = endpoints.into();
         let connection = Connection {
-            tls: endpoint.tls()?.map(Arc::new),
-            endpoint,
+            // Their trust is the same.
+            tls: endpoints.get(0).tls()?.map(Arc::new),
+            session: Session::new(policy, endpoints.are_several()),
+            endpoints,
+            index: 0,
             credentials,
             policy,
             clock: clock.clone(),
-            session: Session::new(policy),
             submitted,
             events,
             ready: Some(ready),
@@ -174,7 +178,9 @@ enum Lost {
 struct Connection {
     /// None for a plain connection.
     tls: Option<Arc<ClientConfig>>,
-    endpoint: Endpoint,
+    endpoints: Endpoints,
+    /// Which of them is connected to; counts on.
+    index: usize,
     credentials: Option<Credentials>,
     policy: RetryPolicy,
     clock: ExchangeClock,
@@ -206,6 +212,7 @@ impl Connection {
                 Lost::Done => return,
                 Lost::Stop(error) => break error,
                 Lost::Reconnect(why) => {
+                    self.index = self.index.wrapping_add(1);
                     self.session.disconnected(&why);
                     if self.ready.is_some() && Instant::now() >= give_up_at {
                         break ClientError::Unavailable(why);
@@ -259,16 +266,17 @@ impl Connection {
 
     async fn open_unhurried(&mut self) -> Result<Socket, Lost> {
         let reconnect = |error: &dyn std::error::Error| Lost::Reconnect(with_sources(error));
-        let stream = TcpStream::connect(self.endpoint.address())
+        let endpoint = self.endpoints.get(self.index);
+        let stream = TcpStream::connect(endpoint.address())
             .await
             .map_err(|error| reconnect(&error))?;
         stream.set_nodelay(true).map_err(|error| reconnect(&error))?;
         let line = match &self.tls {
-            Some(tls) => tls::secure(Arc::clone(tls), &self.endpoint.host(), stream).await,
+            Some(tls) => tls::secure(Arc::clone(tls), &endpoint.host(), stream).await,
             None => Ok(Box::new(stream) as Box<dyn Line>),
         };
         let line = line.map_err(|error| reconnect(&error))?;
-        let opening = tokio_tungstenite::client_async(self.endpoint.websocket_url(), line).await;
+        let opening = tokio_tungstenite::client_async(endpoint.websocket_url(), line).await;
         let (mut socket, _) = opening.map_err(|error| reconnect(&error))?;
         let hello = match next_message(&mut socket).await? {
             ServerMessage::Hello(hello) => hello,
@@ -298,10 +306,12 @@ impl Connection {
                 ServerMessage::Problem(problem) => problem,
                 _ => continue,
             };
-            return Err(match Attempts::new(None).refused(problem.clone()) {
-                Next::Stop(error) => Lost::Stop(error),
-                Next::Retry(_) => Lost::Reconnect(crate::error::explain(&problem)),
-            });
+            return Err(
+                match Attempts::new(None, self.endpoints.are_several()).refused(problem.clone()) {
+                    Next::Stop(error) => Lost::Stop(error),
+                    Next::Retry(_) | Next::RetryElsewhere(_) => Lost::Reconnect(crate::error::explain(&problem)),
+                },
+            );
         }
     }
 

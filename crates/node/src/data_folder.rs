@@ -25,6 +25,9 @@ const FORMAT: u32 = 1;
 /// The file that is locked while a process uses the folder.
 const LOCK: &str = "LOCK";
 
+/// The file that is locked while a demo of several nodes uses the folder that holds those of its nodes.
+const LOCK_OF_NODES: &str = "LOCK.nodes";
+
 /// A data folder that this process alone uses.
 #[derive(Debug)]
 pub struct DataFolder {
@@ -109,7 +112,7 @@ impl DataFolder {
             }
             return Err(DataFolderError::NotInitialised(path.to_owned()));
         }
-        let folder = Self::lock(path)?;
+        let folder = Self::lock(path, LOCK)?;
         let identity = folder.read_identity()?;
         Ok((folder, identity))
     }
@@ -132,11 +135,22 @@ impl DataFolder {
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_folder(parent).map_err(failed)?;
         }
-        Self::lock(path)
+        Self::lock(path, LOCK)
     }
 
-    fn lock(path: &Path) -> Result<Self, DataFolderError> {
-        let lock_path = path.join(LOCK);
+    /// Locks a folder that is no node's, but holds those of several; it is made if it isn't there.
+    pub fn of_nodes(path: &Path) -> Result<Self, DataFolderError> {
+        let mut builder = DirBuilder::new();
+        let made = builder.recursive(true).mode(0o700).create(path);
+        made.map_err(|error| DataFolderError::Io {
+            path: path.to_owned(),
+            error,
+        })?;
+        Self::lock(path, LOCK_OF_NODES)
+    }
+
+    fn lock(path: &Path, name: &str) -> Result<Self, DataFolderError> {
+        let lock_path = path.join(name);
         let failed = |error| DataFolderError::Io {
             path: lock_path.clone(),
             error,

@@ -48,7 +48,8 @@ impl Listeners {
     }
 }
 
-fn bind(purpose: &'static str, wanted: SocketAddr, busy: BusyPort) -> Result<TcpListener, ListenError> {
+/// Binds one.
+pub(crate) fn bind(purpose: &'static str, wanted: SocketAddr, busy: BusyPort) -> Result<TcpListener, ListenError> {
     let mut address = wanted;
     loop {
         let error = match TcpListener::bind(address) {

@@ -2,7 +2,7 @@ use super::*;
 use wire::json::{CancelItem, NumberText};
 
 fn session() -> Session {
-    Session::new(RetryPolicy::default())
+    Session::new(RetryPolicy::default(), false)
 }
 
 fn at(sequence: u64) -> wire::json::Position {

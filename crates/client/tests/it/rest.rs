@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use client::{ClientError, Credentials, Endpoint, RestClient, RetryPolicy, Secret, Target};
+use client::{ClientError, Credentials, Endpoint, Endpoints, RestClient, RetryPolicy, Secret, Target};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use types::KeyId;
@@ -128,7 +128,7 @@ fn order() -> json::NewOrder {
     }
 }
 
-async fn client(endpoint: Endpoint) -> RestClient {
+async fn client(endpoints: impl Into<Endpoints>) -> RestClient {
     let policy = RetryPolicy {
         attempt_timeout: Duration::from_millis(300),
         give_up_after: Duration::from_secs(20),
@@ -140,13 +140,50 @@ async fn client(endpoint: Endpoint) -> RestClient {
         key: KeyId(3),
         secret: Secret::generate_ed25519(),
     };
-    RestClient::connect(endpoint, Some(credentials), policy).await.unwrap()
+    RestClient::connect(endpoints, Some(credentials), policy).await.unwrap()
 }
 
 fn header<'a>(request: &'a str, name: &str) -> Option<&'a str> {
     request
         .lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+fn several(nodes: &[&Endpoint]) -> Endpoints {
+    let urls: Vec<String> = nodes.iter().map(|node| node.url("")).collect();
+    Endpoints::parse(&urls.join(",")).unwrap()
+}
+
+#[tokio::test]
+async fn a_node_that_is_gone_stops_or_does_not_lead_is_left_for_the_next_with_the_same_request() {
+    let stopping = refused(Refusal::NodeStopping, Some(60_000));
+    let not_leader = refused(Refusal::NotLeader, None);
+    let (first, seen_by_first) = server(vec![time(), stopping, not_leader]).await;
+    // What it made of the order before the line was cut nobody knows.
+    let (second, seen_by_second) = server(vec![Act::Cut, executed()]).await;
+    let gone = Endpoint::parse("http://127.0.0.1:1").unwrap();
+    let client = client(several(&[&first, &second, &gone])).await;
+    let answer = client.place(order()).await.unwrap();
+    assert!(answer.repeat);
+    let (first, second) = (seen_by_first.lock().unwrap(), seen_by_second.lock().unwrap());
+    let orders: Vec<&String> = first[1..].iter().chain(second.iter()).collect();
+    assert_eq!(orders.len(), 4);
+    for request in &orders {
+        assert_eq!(
+            request.split_once("\r\n\r\n").unwrap().1,
+            orders[0].split_once("\r\n\r\n").unwrap().1
+        );
+        assert_eq!(header(request, "meridian-request-id"), Some("a-1"));
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_takes_too_many_requests_is_not_left() {
+    let limited = refused(Refusal::RateLimited, Some(1));
+    let (first, _) = server(vec![time(), limited, executed()]).await;
+    let (second, seen_by_second) = server(vec![executed()]).await;
+    client(several(&[&first, &second])).await.place(order()).await.unwrap();
+    assert!(seen_by_second.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use client::{ClientError, Credentials, Endpoint, RetryPolicy, Secret, StreamEvent, WsClient};
+use client::{ClientError, Credentials, Endpoint, Endpoints, RetryPolicy, Secret, StreamEvent, WsClient};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
@@ -188,6 +188,52 @@ async fn a_stream_is_resumed_from_its_last_position() {
         });
     }
     assert_eq!(seen, ["4", "6", "disconnected", "connected", "7"]);
+    drop((client, events));
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn streams_and_requests_go_on_at_the_next_node() {
+    let (first, first_endpoint) = listen().await;
+    let (second, second_endpoint) = listen().await;
+    let server = tokio::spawn(async move {
+        let mut peer = Peer::accept_login(&first).await;
+        let subscribe = peer.read().await;
+        peer.reply(subscribe.id, |reply| {
+            reply.subscription = Some(Subscription {
+                channel: Channel::Book,
+                symbol: Some("A".into()),
+                position: at(4),
+                previous: None,
+            });
+        })
+        .await;
+        peer.book(4, None, true).await;
+        let sent = peer.read().await;
+        let mut problem = Problem::new(Refusal::NodeStopping.into());
+        problem.retry_after_ms = Some(60_000);
+        peer.send(ServerMessage::Reply(Reply::of_problem(sent.id, problem)))
+            .await;
+        let mut peer = Peer::accept_login(&second).await;
+        let resumed = peer.read().await.subscribe.unwrap();
+        assert_eq!(resumed.from, Some(at(4)));
+        let again = peer.read().await;
+        assert_eq!(again, sent, "the same request, byte for byte");
+        peer.reply(again.id, |_| {}).await;
+        while peer.0.next().await.is_some_and(|message| message.is_ok()) {}
+    });
+    let endpoints = Endpoints::parse(&format!("{},{}", first_endpoint.url(""), second_endpoint.url(""))).unwrap();
+    let (client, mut events) = WsClient::connect(endpoints, credentials(), policy()).await.unwrap();
+    let subscribe = Subscribe {
+        channel: Channel::Book,
+        symbol: Some("A".into()),
+        depth: None,
+        from: None,
+        freshness: None,
+    };
+    client.subscribe(subscribe).await.unwrap();
+    assert!(matches!(events.recv().await, Some(StreamEvent::Book(_))));
+    assert_eq!(client.request(cancel("r-1")).await.unwrap().status, 200);
     drop((client, events));
     server.await.unwrap();
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
-use client::{ClientError, Credentials, Endpoint, RestClient, RetryPolicy};
+use client::{ClientError, Credentials, Endpoints, RestClient, RetryPolicy};
 use serde::Serialize;
 
 use super::say::{say, say_line};
@@ -22,11 +22,12 @@ const ADMIN_URL: &str = "http://127.0.0.1:7412";
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Which exchange, and as whom (commands of clients and operators)")]
 pub struct ConnectionArguments {
-    /// Where the exchange listens; else MERIDIAN_URL, or where the demo listens, or http://127.0.0.1:7411.
+    /// Where the exchange listens; else MERIDIAN_URL, or where the demo listens, or http://127.0.0.1:7411. The URLs of
+    /// several nodes of a group, with commas between them, are tried in turn until one answers.
     #[arg(long, global = true)]
     url: Option<String>,
     /// Where the exchange listens for operators; else MERIDIAN_ADMIN_URL, or where the demo does, or
-    /// http://127.0.0.1:7412.
+    /// http://127.0.0.1:7412. Several as for --url.
     #[arg(long, global = true)]
     admin_url: Option<String>,
     /// The certificates of the authorities to trust, a PEM file, for a URL with https; else MERIDIAN_CA, or those that the
@@ -53,12 +54,12 @@ pub struct ConnectionArguments {
 
 impl ConnectionArguments {
     /// Where clients connect.
-    pub fn endpoint(&self) -> Result<Endpoint> {
+    pub fn endpoint(&self) -> Result<Endpoints> {
         self.endpoint_of(self.url.as_deref(), "MERIDIAN_URL", |file| file.public, PUBLIC_URL)
     }
 
     /// Where operators connect.
-    pub fn admin_endpoint(&self) -> Result<Endpoint> {
+    pub fn admin_endpoint(&self) -> Result<Endpoints> {
         self.endpoint_of(
             self.admin_url.as_deref(),
             "MERIDIAN_ADMIN_URL",
@@ -98,11 +99,11 @@ impl ConnectionArguments {
         name: &str,
         of_demo: fn(DemoFile) -> Option<String>,
         default: &str,
-    ) -> Result<Endpoint> {
+    ) -> Result<Endpoints> {
         let given = argument.map(str::to_owned).or_else(|| variable(name));
         let from_demo = || DemoFile::peek(&self.demo).ok().flatten().and_then(of_demo);
         let url = given.or_else(from_demo).unwrap_or_else(|| default.to_owned());
-        let endpoint = Endpoint::parse(&url)?;
+        let endpoint = Endpoints::parse(&url)?;
         let Some(path) = self.ca.clone().or_else(|| variable("MERIDIAN_CA").map(PathBuf::from)) else {
             return Ok(endpoint);
         };
@@ -143,8 +144,8 @@ impl ConnectionArguments {
     }
 }
 
-async fn connect(endpoint: Endpoint, credentials: Option<Credentials>) -> Result<RestClient> {
-    let url = endpoint.url("");
+async fn connect(endpoint: Endpoints, credentials: Option<Credentials>) -> Result<RestClient> {
+    let url = endpoint.to_string();
     let connecting = RestClient::connect(endpoint, credentials, policy()).await;
     connecting.with_context(|| format!("connect to {url} (is a node running there? `meridian demo` starts one)"))
 }

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use client::Endpoint;
 use wire::journal::Identity;
 
 use super::run::runtime;
-use super::{DemoArguments, signals};
+use super::{DemoArguments, demo_nodes, signals};
 use crate::assembly::Node;
 use crate::config::Config;
 use crate::data_folder::{DataFolder, DataFolderError};
@@ -18,6 +18,15 @@ use crate::{logging, new_cluster, open_files};
 
 /// Runs the command.
 pub fn run(arguments: &DemoArguments) -> Result<()> {
+    if arguments.nodes != "1" {
+        return demo_nodes::run(arguments);
+    }
+    if let Some(nodes) = demo::nodes::count_in(&arguments.data)? {
+        bail!(
+            "the demo in {} has {nodes} nodes; start it with --nodes {nodes}, or choose another folder with --data",
+            arguments.data.display()
+        );
+    }
     let mut config = config(&arguments.data);
     logging::start(&config.logs);
     config.gateway.connections_max = open_files::make_room(config.gateway.connections_max);
@@ -32,7 +41,7 @@ pub fn run(arguments: &DemoArguments) -> Result<()> {
     file.write(node.folder())?;
     print_greeting(&arguments.data, &identity, &file, &listeners)?;
     let endpoint = Endpoint::parse(&url(listeners.public.local_addr())?)?;
-    let market = runtime.spawn(demo::market::run(endpoint, file, stop.clone()));
+    let market = runtime.spawn(demo::market::run(endpoint.into(), file, stop.clone()));
     let served = runtime.block_on(node.serve(listeners, stop));
     market.abort();
     let stopped = node.stop();
@@ -62,7 +71,7 @@ fn open(path: &Path, config: &Config) -> Result<(DataFolder, Identity, DemoFile)
 }
 
 /// What a demo runs with: the defaults, but nobody waits for a limit, and only what matters is logged.
-fn config(data: &Path) -> Config {
+pub(super) fn config(data: &Path) -> Config {
     let mut config = Config::default();
     config.node.data = data.to_owned();
     config.logs.level = std::env::var("MERIDIAN_LOG").unwrap_or_else(|_| "warn".to_owned());

@@ -19,6 +19,7 @@ mod watch;
 mod when;
 
 mod demo;
+mod demo_nodes;
 mod init;
 mod run;
 mod signals;
@@ -85,6 +86,12 @@ pub struct DemoArguments {
     /// The demo's data folder.
     #[arg(long, default_value = "meridian-data")]
     pub data: PathBuf,
+    /// How many nodes: 1, or 3 or 5 that form a group, each a process of its own.
+    #[arg(long, default_value = "1", value_parser = ["1", "3", "5"])]
+    pub nodes: String,
+    /// The first of the ports that are tried for several nodes.
+    #[arg(long, hide = true, default_value_t = 7411)]
+    pub first_port: u16,
 }
 
 /// Arguments of `init`.
@@ -110,6 +117,9 @@ pub struct RunArguments {
     /// The configuration file; `meridian config print-default` prints one to start from.
     #[arg(long)]
     pub config: PathBuf,
+    /// Stop, too, when standard input ends.
+    #[arg(long, hide = true)]
+    pub until_input_ends: bool,
 }
 
 /// What `config` can be asked.

@@ -28,6 +28,9 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     }
     let runtime = runtime(&config.node)?;
     let stop = runtime.block_on(async { signals::stop_on_signals() })?;
+    if arguments.until_input_ends {
+        signals::stop_when_input_ends().context("watch standard input")?;
+    }
     if config.node.role == NodeRole::Gateway {
         ensure!(
             identity.node != FOUNDER,

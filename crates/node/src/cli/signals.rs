@@ -11,6 +11,17 @@ const SAME_WISH: Duration = Duration::from_millis(250);
 /// The exit code of a process that was told twice to stop.
 const EXIT_AT_ONCE: i32 = 130;
 
+/// Stops this process as SIGTERM does, once nothing more comes on standard input: whoever holds its other end is gone.
+pub fn stop_when_input_ends() -> std::io::Result<()> {
+    let read = || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        // It can't fail: the process is this one.
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
+    };
+    std::thread::Builder::new().name("input".into()).spawn(read)?;
+    Ok(())
+}
+
 /// Turns true at the first signal. Call it within a runtime.
 pub fn stop_on_signals() -> std::io::Result<watch::Receiver<bool>> {
     let mut terminate = signal(SignalKind::terminate())?;

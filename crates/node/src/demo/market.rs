@@ -1,9 +1,9 @@
 //! The demo's market: a few makers and takers that trade with each other through the public WebSocket API, like any
-//! other client, at a leisurely pace. Prices walk at random around where they started.
+//! other client, at a leisurely pace. Of several nodes each participant begins with another one. Prices walk at random around where they started.
 
 use std::time::Duration;
 
-use client::{ClientError, Credentials, Endpoint, Random, RestClient, RetryPolicy, WsClient, new_request_id};
+use client::{ClientError, Credentials, Endpoints, Random, RestClient, RetryPolicy, WsClient, new_request_id};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use types::Decimal;
@@ -30,11 +30,11 @@ const STEP_PPM: i64 = 60;
 const WANDER_PPM: i64 = 20_000;
 
 /// The market, which ends when it is told to stop. What goes wrong is logged, and the market goes on.
-pub async fn run(endpoint: Endpoint, file: DemoFile, mut stop: watch::Receiver<bool>) {
+pub async fn run(endpoints: Endpoints, file: DemoFile, mut stop: watch::Receiver<bool>) {
     let told = stop.clone();
     tokio::select! {
         _ = stop.wait_for(|stop| *stop) => {}
-        result = trade(endpoint, &file) => {
+        result = trade(endpoints, &file) => {
             if let Err(error) = result && !*told.borrow() {
                 tracing::warn!(%error, "the simulated market came to its end");
             }
@@ -42,27 +42,28 @@ pub async fn run(endpoint: Endpoint, file: DemoFile, mut stop: watch::Receiver<b
     }
 }
 
-async fn trade(endpoint: Endpoint, file: &DemoFile) -> Result<(), ClientError> {
+async fn trade(endpoints: Endpoints, file: &DemoFile) -> Result<(), ClientError> {
     let policy = RetryPolicy::default();
     let mut market = Market {
         random: Random::from_system(),
-        venues: venues(&endpoint, policy).await?,
+        venues: venues(&endpoints, policy).await?,
         makers: Vec::new(),
         takers: Vec::new(),
     };
-    for key in &file.keys {
+    for (index, key) in file.keys.iter().enumerate() {
         let Some(credentials) = key.credentials() else {
             continue;
         };
         let venues = market.venues.len();
+        let endpoints = endpoints.clone().beginning_with(index);
         if key.name.starts_with("maker-") {
-            let maker = Participant::join(endpoint.clone(), credentials, venues).await?;
+            let maker = Participant::join(endpoints, credentials, venues).await?;
             maker.cancel_all().await?;
             market.makers.push(maker);
         } else if key.name.starts_with("taker-") {
             market
                 .takers
-                .push(Participant::join(endpoint.clone(), credentials, venues).await?);
+                .push(Participant::join(endpoints, credentials, venues).await?);
         }
     }
     if market.venues.is_empty() || market.makers.is_empty() || market.takers.is_empty() {
@@ -85,8 +86,8 @@ async fn trade(endpoint: Endpoint, file: &DemoFile) -> Result<(), ClientError> {
 }
 
 /// What trades, with where its price is.
-async fn venues(endpoint: &Endpoint, policy: RetryPolicy) -> Result<Vec<Venue>, ClientError> {
-    let client = RestClient::connect(endpoint.clone(), None, policy).await?;
+async fn venues(endpoints: &Endpoints, policy: RetryPolicy) -> Result<Vec<Venue>, ClientError> {
+    let client = RestClient::connect(endpoints.clone(), None, policy).await?;
     let mut venues = Vec::new();
     for (symbol, ..) in super::INSTRUMENTS {
         let instrument = client.instrument(symbol).await?;
@@ -147,8 +148,8 @@ struct Participant {
 }
 
 impl Participant {
-    async fn join(endpoint: Endpoint, credentials: Credentials, venues: usize) -> Result<Self, ClientError> {
-        let (client, events) = WsClient::connect(endpoint, Some(credentials), RetryPolicy::default()).await?;
+    async fn join(endpoints: Endpoints, credentials: Credentials, venues: usize) -> Result<Self, ClientError> {
+        let (client, events) = WsClient::connect(endpoints, Some(credentials), RetryPolicy::default()).await?;
         tokio::spawn(drain(events));
         Ok(Self {
             client,

@@ -1,6 +1,8 @@
-//! The demo: a cluster of one node with a few instruments, accounts and keys, all in one folder.
+//! The demo: a cluster of one node, or of several on this machine, with a few instruments, accounts and keys, all in one folder.
 
 pub mod market;
+pub mod nodes;
+pub mod processes;
 mod setup;
 
 use std::fs;
@@ -29,10 +31,10 @@ pub struct DemoFile {
     pub cluster_id: String,
     /// True once all of them exist in the exchange.
     pub complete: bool,
-    /// Where it listened for clients when it last ran, as a URL.
+    /// Where it listened for clients when it last ran, as a URL; several nodes' with commas between them.
     #[serde(default)]
     pub public: Option<String>,
-    /// Where it listened for operators when it last ran, as a URL.
+    /// Where it listened for operators when it last ran, likewise.
     #[serde(default)]
     pub admin: Option<String>,
     /// The operator's key first, then one for each participant.

@@ -3,6 +3,7 @@
 mod cluster;
 mod commands;
 mod cut_off;
+mod demo_nodes;
 mod disk_full;
 mod faults;
 mod journal;
