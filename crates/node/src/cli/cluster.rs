@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use client::{RestClient, new_request_id};
+use client::{RestClient, RetryPolicy, new_request_id};
 use http::Method;
 use tokio::time::{Instant, sleep};
 use wire::json::{ClusterMember, ClusterStatus, LeaderRequest, MemberRequest, MemberRole, NewMemberRole};
@@ -101,7 +101,7 @@ async fn ask(connection: &ConnectionArguments, command: &GroupCommand) -> Result
     // It is idempotent by its content; the id only names the request if its outcome stays unknown.
     let id = new_request_id();
     let status = match command {
-        GroupCommand::Status => client.read(CLUSTER).await?,
+        GroupCommand::Status => status_of_leader(connection, &client).await?,
         GroupCommand::Add(arguments) => {
             let request = member_request(arguments);
             let status = client.change(Method::POST, MEMBERS, &id, Some(&request)).await?;
@@ -122,6 +122,34 @@ async fn ask(connection: &ConnectionArguments, command: &GroupCommand) -> Result
         }
     };
     connection.print(&status, status_text)
+}
+
+/// What the leader says of the group, if it is among the nodes that are named; else what one of them says.
+async fn status_of_leader(connection: &ConnectionArguments, client: &RestClient) -> Result<ClusterStatus> {
+    let status: ClusterStatus = client.read(CLUSTER).await?;
+    let endpoints = connection.admin_endpoint()?;
+    if !endpoints.are_several() || status.leader == Some(status.node) {
+        return Ok(status);
+    }
+    // One attempt each: a node that does not answer is not the one that leads, or will not be for long.
+    let policy = RetryPolicy {
+        attempt_timeout: Duration::from_secs(1),
+        give_up_after: Duration::ZERO,
+        ..RetryPolicy::default()
+    };
+    for endpoint in endpoints.iter() {
+        let credentials = Some(connection.admin_credentials()?);
+        let answer = match RestClient::connect(endpoint.clone(), credentials, policy).await {
+            Ok(client) => client.read::<ClusterStatus>(CLUSTER).await,
+            Err(error) => Err(error),
+        };
+        if let Ok(status) = answer
+            && status.leader == Some(status.node)
+        {
+            return Ok(status);
+        }
+    }
+    Ok(status)
 }
 
 /// Asks until there is nothing left to wait for. What is waited for is said on standard error whenever it changes.
