@@ -107,7 +107,8 @@ const POSTGRES: &str = "/usr/lib/postgresql";
 
 /// Says what tests need that is not there, and installs what can be.
 ///
-/// The power-loss tests mount a file system: as root they need only `/dev/fuse`, otherwise the helper of fuse3 too. The
+/// The power-loss tests mount a file system: as root they need only `/dev/fuse`, otherwise the helper of fuse3 too. Those
+/// that cut networks make namespaces, as root, with `ip`. The
 /// tests of the bench's peer run a Postgres server of their own, which any user can.
 fn provide_what_is_missing() {
     let is_root = run::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
@@ -115,6 +116,11 @@ fn provide_what_is_missing() {
         println!("note: there is no /dev/fuse, so tests that lose power are skipped; on a host with it: modprobe fuse");
     } else if !is_root && !run::exists(Command::new("fusermount3").arg("--version")) {
         println!("note: tests that lose power need fusermount3: sudo apt-get install --yes fuse3");
+    }
+    // Only root can make network namespaces; without it these tests say that they are skipped.
+    let has_ip = run::exists(Command::new("ip").arg("-V"));
+    if is_root && !has_ip && !install("iproute2") {
+        println!("note: tests that cut networks need ip: apt-get install --yes iproute2");
     }
     let has_postgres =
         std::path::Path::new(POSTGRES).exists() || run::exists(Command::new("postgres").arg("--version"));

@@ -62,8 +62,8 @@ pub(crate) fn recover(
             journal::create(settings)?;
             begin_anew(settings, snapshots)?
         }
-        Err(error @ JournalError::Damaged { .. }) if has_peers => {
-            tracing::error!("{error}. This node's peers have what it lost; it begins anew and is sent it again");
+        Err(JournalError::Damaged { damage, .. }) if has_peers => {
+            tracing::error!(%damage, "the journal is damaged; this node begins anew, and its peers send what it lost again");
             set_aside(folder, settings)?;
             begin_anew(settings, snapshots)?
         }

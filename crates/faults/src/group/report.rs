@@ -57,7 +57,7 @@ pub struct GroupReport {
 pub struct Summary {
     /// How many.
     pub rounds: usize,
-    /// Half of them recovered within this.
+    /// The median of the times within which they recovered.
     pub recovered_ms_median: u64,
     /// All of them did.
     pub recovered_ms_max: u64,
@@ -143,7 +143,7 @@ impl Summary {
         let last = |times: Vec<u64>| times.last().copied().unwrap_or_default();
         Self {
             rounds: rounds.len(),
-            recovered_ms_median: recovered.get(recovered.len() / 2).copied().unwrap_or_default(),
+            recovered_ms_median: median(&recovered),
             recovered_ms_max: last(recovered),
             all_recovered_ms_max: last(sorted(|round| round.all_recovered_after)),
             equal_ms_max: last(sorted(|round| round.equal_after)),
@@ -160,5 +160,25 @@ impl Summary {
             "equal_ms_max": self.equal_ms_max,
             "attempts_failed": self.attempts_failed,
         })
+    }
+}
+
+/// The median of times in their order: the mean of the middle two, if there are two.
+fn median(sorted: &[u64]) -> u64 {
+    let Some(last) = sorted.len().checked_sub(1) else {
+        return 0;
+    };
+    u64::midpoint(sorted[last / 2], sorted[sorted.len() / 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_lies_in_the_middle() {
+        for (sorted, expected) in [(&[][..], 0), (&[7], 7), (&[330, 456], 393), (&[1, 2, 9], 2)] {
+            assert_eq!(median(sorted), expected);
+        }
     }
 }

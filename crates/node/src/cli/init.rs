@@ -52,7 +52,7 @@ fn further_node(data: &Path, cluster: ClusterId, node: NodeId, sealing_key: &Pat
     new_cluster::create_further(data, cluster, node, &sealing, config)?;
     println!(
         "Node {node} of cluster {cluster} is ready in {path}.\n\n\
-         Next: give it a certificate (meridian cluster issue --node {node}), name it and one of the others in [peers] of its\n\
+         Next: give it a certificate (meridian cluster issue --node {node}), name all of the others in [peers] of its\n\
          configuration, meridian run --config meridian.toml, then let it in from another node:\n\n    \
          meridian cluster add --node {node} --address HOST:PORT",
         path = data.display(),

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use gateway::handle::{Applied, NotAccepting, SubmitError};
 use gateway::waiting::{Bells, Waiter};
+use types::limits::COMMANDS_QUEUED_MAX;
 use types::{AppliedBatch, Command, Sequence, Timestamp};
 use wire::batch;
 use wire::journal::NodeId;
@@ -26,8 +27,6 @@ use super::handle::BUSY;
 
 /// For how long a command waits for a leader.
 pub(super) const LEADER_WAIT: Duration = Duration::from_secs(3);
-/// Commands that may be on their way at the same time.
-const FORWARDED_MAX: usize = 16_384;
 /// Batches that are kept to answer from: a leader's answer comes at about the time that its batch is applied here.
 const RECENT_BATCHES: usize = 1_024;
 /// How a leader says that it does not lead, or not yet.
@@ -100,11 +99,6 @@ pub(super) struct Forwarding {
 }
 
 impl Forwarding {
-    /// How many commands are on their way.
-    pub(super) fn count(&self) -> usize {
-        self.sent.len() + self.executed.len() + self.parked.len()
-    }
-
     /// Without anything on its way. Its tokens are none that an earlier life of this node used.
     pub(super) fn new(now: Timestamp) -> Self {
         Self {
@@ -113,10 +107,15 @@ impl Forwarding {
         }
     }
 
+    /// How many commands are on their way.
+    pub(super) fn count(&self) -> usize {
+        self.sent.len() + self.executed.len() + self.parked.len()
+    }
+
     /// Keeps commands, behind those that are kept already, until there is somebody to sequence them.
     pub(super) fn park(&mut self, commands: impl IntoIterator<Item = (Command, Local)>, bells: &mut Bells) {
         for (command, mut local) in commands {
-            if !local.doubtful && self.count() >= FORWARDED_MAX {
+            if !local.doubtful && self.count() >= COMMANDS_QUEUED_MAX {
                 local.waiter.tell(Err(BUSY), bells);
                 continue;
             }

@@ -337,7 +337,10 @@ where
 
     /// Whether commands are taken: as long as there is somebody to sequence them, or there was a moment ago.
     pub(super) fn follow_group(&mut self) {
+        let is_member = self.replica.applier().membership().get(self.member.node).is_some();
         match self.member.leaderless_since {
+            // Nobody hears one that is not, or not any more, among the members.
+            _ if !is_member => self.set_accepting(Err(NotAccepting::NotLeader)),
             None => self.set_accepting(Ok(())),
             Some(since) if since.elapsed() > LEADER_WAIT => self.set_accepting(Err(NotAccepting::NotLeader)),
             Some(_) => {}

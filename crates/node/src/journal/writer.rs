@@ -441,7 +441,7 @@ impl Journal {
             sequence = place.sequence.0,
             from_index = from.index.0,
             from_sequence = from.sequence.0,
-            "the journal begins anew behind a snapshot that came from a peer"
+            "the journal begins anew behind a snapshot"
         );
         Ok(())
     }
