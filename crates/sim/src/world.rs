@@ -588,14 +588,25 @@ impl World {
         self.hosts[node.0 as usize - 1].step(Input::ClockUnsure(unsure), shared);
     }
 
-    /// A bit of a journal changes while its node is down. At most one voter of several at a time, and only of what the mark
-    /// speaks of: what else can be lost is not in any node's hands.
+    /// A bit of a journal changes while its node is down. At most one voter of several at a time, while the others know that
+    /// they can do without it, and only of what the mark speaks of: what else can be lost is not in any node's hands.
     fn bit_rot(&mut self, victim: NodeId, fault: &Fault) -> bool {
         self.learn_members();
         let members = self.members.clone();
         let voters = members.voters().count();
         let others_are_whole = self.hosts.iter().all(|host| !host.is_repairing() && !host.rotten);
-        if voters < 3 || !others_are_whole || self.host(victim).is_gateway || members.get(victim).is_none() {
+        // Each other voter must be there and know that there are three: where two decide, neither can do without the other.
+        let mut others = members.voters().filter(|voter| *voter != victim);
+        let others_can_decide = others.all(|voter| {
+            let known = self.host(voter).membership();
+            known.is_some_and(|known| known.voters().count() >= 3)
+        });
+        if voters < 3
+            || !others_are_whole
+            || !others_can_decide
+            || self.host(victim).is_gateway
+            || members.get(victim).is_none()
+        {
             return false;
         }
         let shared = &mut self.shared;
