@@ -98,6 +98,7 @@ impl From<NotAccepting> for Refusal {
             NotAccepting::Starting => Self::NodeStarting,
             NotAccepting::Stopping => Self::NodeStopping,
             NotAccepting::NotLeader => Self::NotLeader,
+            NotAccepting::NotActive => Self::RegionNotActive,
             NotAccepting::DiskFull => Self::DiskFull,
             NotAccepting::DiskFailed => Self::DiskFailed,
             NotAccepting::ClockUnsure => Self::ClockUnsure,

@@ -176,6 +176,8 @@ pub enum NotAccepting {
     Stopping,
     /// It does not lead its group.
     NotLeader,
+    /// Its region is not active.
+    NotActive,
     /// The journal's disk has no room left.
     DiskFull,
     /// A write or sync of the journal failed.
@@ -210,10 +212,11 @@ impl GroupStatus {
 
 impl NotAccepting {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Starting,
         Self::Stopping,
         Self::NotLeader,
+        Self::NotActive,
         Self::DiskFull,
         Self::DiskFailed,
         Self::ClockUnsure,
@@ -227,6 +230,7 @@ impl NotAccepting {
             Self::Starting => "The node is starting: it still recovers what its journal holds.",
             Self::Stopping => "The node is stopping and takes no more requests.",
             Self::NotLeader => "This node does not lead its group.",
+            Self::NotActive => "The region is not active: another one takes orders, or will within moments.",
             Self::DiskFull => "The disk of the journal is full; nothing is taken that could not be made durable.",
             Self::DiskFailed => {
                 "A write or sync of the journal failed; nothing is taken that could not be made durable."

@@ -559,7 +559,7 @@ fn core_settings(config: &Config) -> CoreSettings {
         _ => Duration::from_micros(config.core.inline_sync_us_max),
     };
     CoreSettings {
-        epoch: EPOCH,
+        epoch: Some(EPOCH),
         spin,
         processor: config.core.processor,
         inline_sync_max,

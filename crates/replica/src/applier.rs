@@ -192,11 +192,11 @@ impl<M: StateMachine> Applier<M> {
 
     /// True if the batch is the next one, false if it is a copy of a recent one, otherwise why it can't be.
     fn check(&self, entry: &LogEntry, header: &BatchHeader, digest: u32) -> Result<bool, StopReason> {
-        if (header.group, header.incarnation) != (self.group, self.incarnation) {
+        // The life is that of the group that sequenced it, which may be another region's.
+        if header.group != self.group {
             return Err(StopReason::Foreign {
                 index: entry.index,
                 group: header.group,
-                incarnation: header.incarnation,
             });
         }
         if self.recent.iter().any(|recent| recent.batch == Some((*header, digest))) {

@@ -15,12 +15,14 @@
 //! same [`Applier`], so that each replay checks what the live node wrote down.
 
 mod applier;
+pub mod lease;
 mod log;
 mod membership;
 mod message;
 mod protocol;
 mod reads;
 pub mod recovery;
+pub mod region;
 mod replica;
 #[cfg(test)]
 mod tests;

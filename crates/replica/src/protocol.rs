@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use types::{AppliedBatch, Epoch, GroupId, Incarnation, Sequence, Timestamp};
+use types::{AppliedBatch, Epoch, GroupId, Sequence, Timestamp};
 use wire::batch::DecodeError;
 use wire::journal::{Chain, LogIndex, NodeId, RecordKind, Term};
 use wire::membership::{ChangeRefusal, Membership, MembershipChange};
@@ -36,6 +36,11 @@ pub struct ReadTicket(pub u64);
 pub enum Input<C, W> {
     /// Commands to sequence, in this order.
     Commands(Vec<(C, W)>),
+    /// From now on commands are sequenced in this epoch, as far as this node leads; none: they are not, because another
+    /// region is active.
+    Sequence(Option<Epoch>),
+    /// Batches of the active region, as they stand in its journal, for a group that sequences nothing itself.
+    Follow(Vec<Bytes>),
     /// Everything up to this sync is on disk.
     Persisted(Ticket),
     /// The consensus clock advanced by one tick.
@@ -222,6 +227,8 @@ pub struct Record {
 pub enum Refusal {
     /// This node does not lead the group, or leads it and has not yet applied its term's first entry.
     NotLeader,
+    /// Another region is active, or it is not yet certain that this one is.
+    NotActive,
     /// `BATCHES_IN_FLIGHT_MAX` batches wait for the disk or the peers.
     Busy,
     /// The command takes more bytes than a batch carries.
@@ -236,6 +243,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotLeader => "this node does not lead its group",
+            Self::NotActive => "this region is not active",
             Self::Busy => "too many batches wait for the disk",
             Self::TooLarge => "the command is larger than a batch carries",
             Self::ClockUnsure => "the node's clock is out of its bound",
@@ -259,14 +267,12 @@ pub enum StopReason {
         /// Where.
         index: LogIndex,
     },
-    /// A batch belongs to another group or to another life of this one.
+    /// A batch belongs to another group.
     Foreign {
         /// Where.
         index: LogIndex,
         /// Whose it is.
         group: GroupId,
-        /// Which life.
-        incarnation: Incarnation,
     },
     /// An entry does not follow on the one before.
     IndexGap {
@@ -331,14 +337,7 @@ impl fmt::Display for StopReason {
                 "the log's entry {index} changes the membership in a way that this program does not know; it may be older \
                  than the program that wrote the entry"
             ),
-            Self::Foreign {
-                index,
-                group,
-                incarnation,
-            } => write!(
-                f,
-                "the log's entry {index} is of group {group}, incarnation {incarnation}, not of this one"
-            ),
+            Self::Foreign { index, group } => write!(f, "the log's entry {index} is of group {group}, not of this one"),
             Self::IndexGap { expected, found } => {
                 write!(f, "the log's entry {expected} had to follow, and entry {found} came")
             }

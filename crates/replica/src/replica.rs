@@ -6,6 +6,7 @@ mod repair;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use raft::eraftpb::{Entry, Message, MessageType};
 use raft::{Config, RawNode, SnapshotStatus, StateRole};
 use types::limits::{BATCH_BYTES_MAX, BATCHES_IN_FLIGHT_MAX};
@@ -32,8 +33,8 @@ const ENTRIES_BYTES_MAX: u64 = 4 * BATCH_BYTES_MAX as u64;
 pub struct Settings {
     /// Whose log, and which node this is.
     pub identity: Identity,
-    /// The epoch in which it sequences when it leads.
-    pub epoch: Epoch,
+    /// The epoch in which it sequences when it leads; none: it sequences nothing before [`Input::Sequence`] says so.
+    pub epoch: Option<Epoch>,
     /// True of a voter that may have lost something that it acknowledged, or a vote: it neither votes nor stands for
     /// election until it has everything again that its leader had when it asked for it.
     pub repairing: bool,
@@ -69,7 +70,8 @@ struct Unsynced {
 
 /// Sequences commands, agrees on them with its peers, and applies them. See the crate's picture.
 pub struct Replica<M: StateMachine, W> {
-    epoch: Epoch,
+    /// The epoch in which it sequences commands when it leads; none: it follows another region, or waits for word.
+    epoch: Option<Epoch>,
     raw: RawNode<Log>,
     applier: Applier<M>,
     /// The term in which it leads and has applied the first entry.
@@ -114,10 +116,10 @@ impl<M: StateMachine, W> Replica<M, W> {
         suffix: Vec<LogEntry>,
     ) -> Result<Self, StopReason> {
         let applied = applier.applied();
-        if applied.epoch > settings.epoch {
+        if let Some(epoch) = settings.epoch.filter(|epoch| applied.epoch > *epoch) {
             return Err(consensus(format!(
-                "the journal has a batch of epoch {}, and this node was set up for epoch {}",
-                applied.epoch, settings.epoch
+                "the journal has a batch of epoch {}, and this node was set up for epoch {epoch}",
+                applied.epoch
             )));
         }
         let id = settings.identity.node.0;
@@ -204,12 +206,9 @@ impl<M: StateMachine, W> Replica<M, W> {
 
     /// Whether commands are taken.
     pub fn accepting(&self) -> Result<(), Refusal> {
-        if self.stopped || self.draining {
-            return Err(Refusal::Stopping);
-        }
-        // A leader that was removed leads until another is elected, and sequences nothing.
-        if !self.votes(self.raw.raft.id) || !self.leads() || self.raw.raft.lead_transferee.is_some() {
-            return Err(Refusal::NotLeader);
+        self.may_propose()?;
+        if self.epoch.is_none() {
+            return Err(Refusal::NotActive);
         }
         if self.clock_unsure {
             return Err(Refusal::ClockUnsure);
@@ -218,6 +217,28 @@ impl<M: StateMachine, W> Replica<M, W> {
             return Err(Refusal::Busy);
         }
         Ok(())
+    }
+
+    /// Whether this node may put anything into the log.
+    fn may_propose(&self) -> Result<(), Refusal> {
+        if self.stopped || self.draining {
+            return Err(Refusal::Stopping);
+        }
+        // A leader that was removed leads until another is elected, and sequences nothing.
+        if !self.votes(self.raw.raft.id) || !self.leads() || self.raw.raft.lead_transferee.is_some() {
+            return Err(Refusal::NotLeader);
+        }
+        Ok(())
+    }
+
+    /// The sequence that the next batch has to begin with, of a node that leads.
+    pub fn next_sequence(&self) -> Sequence {
+        self.next_sequence
+    }
+
+    /// True if nothing is in the log that is not applied.
+    pub fn is_settled(&self) -> bool {
+        self.in_flight.is_empty() && self.applier.applied().index.0 == self.raw.store().end_index()
     }
 
     /// True if it leads the group and has applied its term's first entry.
@@ -291,6 +312,11 @@ impl<M: StateMachine, W> Replica<M, W> {
     fn handle(&mut self, now: Now, input: Input<M::Command, W>, outputs: &mut Outputs<M, W>) -> Result<(), StopReason> {
         match input {
             Input::Commands(commands) => self.sequence(now, commands, outputs),
+            Input::Sequence(epoch) => {
+                self.epoch = epoch;
+                outputs.push(Output::Accepting(self.accepting()));
+            }
+            Input::Follow(batches) => self.follow(batches)?,
             Input::Persisted(ticket) => self.persisted(ticket, outputs),
             Input::Tick => self.tick(now, outputs),
             Input::Deadline => self.let_time_pass(now, outputs),
@@ -401,11 +427,12 @@ impl<M: StateMachine, W> Replica<M, W> {
         if let Err(why) = self.accepting() {
             return refuse(pairs(commands, waiters), why, outputs);
         }
+        let epoch = self.epoch.expect("nothing is taken without one");
         let applied = self.applier.applied();
         let header = BatchHeader {
             group: self.applier.group(),
             incarnation: self.applier.incarnation(),
-            epoch: self.epoch,
+            epoch,
             first_sequence: self.next_sequence,
             count: encoder.count(),
             sequenced_at: now.utc.max(self.last_stamp),
@@ -429,6 +456,40 @@ impl<M: StateMachine, W> Replica<M, W> {
             commands,
             waiters,
         });
+    }
+
+    /// Puts batches of the active region into the log as they are, only as a leader, and only those that follow on what is
+    /// there. The others are passed over: whoever brings them looks at [`Self::next_sequence`].
+    fn follow(&mut self, batches: Vec<Bytes>) -> Result<(), StopReason> {
+        for payload in batches {
+            let may = self.may_propose().is_ok() && self.epoch.is_none();
+            if !may || self.in_flight.len() >= BATCHES_IN_FLIGHT_MAX {
+                return Ok(());
+            }
+            let decoded = wire::batch::decode::<M::Command>(&payload);
+            let (header, commands) = decoded.map_err(|error| StopReason::Undecodable {
+                index: self.last_index().next(),
+                error,
+            })?;
+            let last_epoch = self.in_flight.back().map(|batch| batch.header.epoch);
+            let follows = header.group == self.applier.group()
+                && header.first_sequence == self.next_sequence
+                && header.epoch >= last_epoch.unwrap_or(self.applier.applied().epoch)
+                && header.sequenced_at >= self.last_stamp;
+            if !follows || self.raw.propose(Vec::new(), payload.to_vec()).is_err() {
+                return Ok(());
+            }
+            self.next_sequence = header.last_sequence().next();
+            self.last_stamp = header.sequenced_at;
+            self.in_flight.push_back(InFlight {
+                index: self.raw.raft.raft_log.last_index(),
+                term: self.raw.raft.term,
+                header,
+                commands,
+                waiters: Vec::new(),
+            });
+        }
+        Ok(())
     }
 
     fn ask_for_reads(&mut self, now: Now) {

@@ -127,7 +127,7 @@ impl Node {
     fn over(id: u64, applier: Applier<Sum>, hard_state: HardState) -> Result<Self, StopReason> {
         let settings = Settings {
             identity: identity(id),
-            epoch: Epoch(1),
+            epoch: Some(Epoch(1)),
             repairing: false,
             election_ticks: 10 + usize::try_from(id).unwrap() * 5,
         };

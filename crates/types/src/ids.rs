@@ -42,6 +42,10 @@ number_id! {
     Epoch(u32)
 }
 number_id! {
+    /// A region: a site that can run the whole exchange. Assigned by the operator, from 1.
+    RegionId(u16)
+}
+number_id! {
     /// The place of a command in its group's log. Starts at 1 and has no gaps.
     Sequence(u64)
 }

@@ -26,7 +26,7 @@ pub use command::{Action, CancelAfter, CancelAll, Command, NewKey, NewOrder, Ord
 pub use event::{BalanceReason, CloseReason, Event, FillSide, Trade};
 pub use ids::{
     AccountId, AssetId, ClusterId, Epoch, FillId, GroupId, Incarnation, InstrumentId, KeyId, OrderId, ParseIdError,
-    Position, RequestId, Sequence, Symbol,
+    Position, RegionId, RequestId, Sequence, Symbol,
 };
 pub use instrument::{Instrument, InstrumentRules, InstrumentStatus};
 pub use money::{Amount, Decimal, DecimalError, FeeRate, Price, Quantity};

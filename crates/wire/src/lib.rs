@@ -11,5 +11,6 @@ pub mod json;
 pub mod membership;
 pub mod peer;
 pub mod signing;
+pub mod site;
 pub mod snapshot;
 pub mod ws;

@@ -1,5 +1,6 @@
 //! The configuration file: typed, with defaults, and checked as a whole before anything is opened.
 
+mod sites;
 mod size;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use types::ClusterId;
 use wire::journal::NodeId;
 use wire::peer::Role;
 
+pub use sites::{DurabilityConfig, LagConfig, PromotionConfig, Site, Sites, SitesConfig, StandbyLossConfig};
 pub use size::Size;
 
 use crate::peers::PeerFiles;
@@ -35,6 +37,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// The other nodes of its group.
     pub peers: PeersConfig,
+    /// The regions and the witness, if there is more than one region.
+    pub sites: SitesConfig,
     /// Whom it lets in.
     pub gateway: GatewayLimits,
     /// Its logs.
@@ -486,6 +490,13 @@ impl Config {
             peers.clock_offset_ms_max > 0,
             "peers.clock_offset_ms_max: must be more than 0".to_owned(),
         );
+        for fault in self.sites.faults() {
+            check(false, fault);
+        }
+        check(
+            self.sites.region.is_none() || peers.files().is_some(),
+            "sites.region: a region's nodes need [peers] certificate, private_key and ca".to_owned(),
+        );
         let GatewayLimits {
             connections_max,
             requests_per_key_burst,
@@ -510,12 +521,15 @@ impl Config {
             admin,
             operations,
         } = self.listen;
-        let listen = [
+        let mut listen = vec![
             ("listen.public", public),
             ("listen.admin", admin),
             ("listen.operations", operations),
             ("peers.listen", self.peers.listen),
         ];
+        if self.sites.region.is_some() {
+            listen.push(("sites.listen", self.sites.listen));
+        }
         for (index, (name, one)) in listen.iter().enumerate() {
             for (other_name, other) in &listen[index + 1..] {
                 check(

@@ -299,7 +299,10 @@ pub(super) fn refused(token: u64, why: replica::Refusal) -> Answer {
     let code = match why {
         replica::Refusal::Busy => CODE_BUSY,
         replica::Refusal::TooLarge => CODE_TOO_LARGE,
-        replica::Refusal::NotLeader | replica::Refusal::ClockUnsure | replica::Refusal::Stopping => CODE_NOT_LEADER,
+        replica::Refusal::NotLeader
+        | replica::Refusal::NotActive
+        | replica::Refusal::ClockUnsure
+        | replica::Refusal::Stopping => CODE_NOT_LEADER,
     };
     Answer {
         token,

@@ -121,7 +121,7 @@ fn start(folder: &Path, node: u64, lines: &Lines) -> Node {
     let recovered = recover(&settings, Tally::default(), Applied::default(), membership, &mut |_| {}).unwrap();
     let (publish, published) = with_room_for(100_000);
     let core_settings = CoreSettings {
-        epoch: Epoch(1),
+        epoch: Some(Epoch(1)),
         spin: Duration::ZERO,
         processor: None,
         inline_sync_max: LONG,

@@ -230,7 +230,7 @@ where
             journal: handle,
             group: identity.group,
             incarnation: identity.incarnation,
-            epoch: settings.epoch,
+            epoch: settings.epoch.unwrap_or_default(),
         });
         let thread = CoreThread::new(
             Arc::clone(&seat),

@@ -55,8 +55,8 @@ pub use recover::{Recovered, recover};
 /// How the core is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct CoreSettings {
-    /// The epoch in which it sequences.
-    pub epoch: types::Epoch,
+    /// The epoch in which it sequences; none: its region's part in the lease says so.
+    pub epoch: Option<types::Epoch>,
     /// For how long its thread looks for work before it parks. Zero is right where others need the processor.
     pub spin: Duration,
     /// The processor that its thread runs on, if not on any.

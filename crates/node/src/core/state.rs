@@ -385,6 +385,7 @@ where
 pub(super) fn submit_error(refusal: Refusal) -> SubmitError {
     match refusal {
         Refusal::NotLeader => SubmitError::NotAccepting(NotAccepting::NotLeader),
+        Refusal::NotActive => SubmitError::NotAccepting(NotAccepting::NotActive),
         Refusal::ClockUnsure => SubmitError::NotAccepting(NotAccepting::ClockUnsure),
         Refusal::Stopping => SubmitError::NotAccepting(NotAccepting::Stopping),
         Refusal::TooLarge => SubmitError::TooLarge,

@@ -125,7 +125,7 @@ fn start_with(recovered: Recovered<Fragile>, publisher_room: usize, inline_sync_
     let (applied, hash) = (recovered.applied(), recovered.machine().state_hash());
     let (publish, published) = with_room_for(publisher_room);
     let core_settings = CoreSettings {
-        epoch: Epoch(1),
+        epoch: Some(Epoch(1)),
         spin: Duration::ZERO,
         processor: None,
         inline_sync_max,

@@ -120,7 +120,7 @@ impl<M: StateMachine, W> Replica<M, W> {
 
     /// Proposes a change of the membership.
     pub(super) fn change(&mut self, change: &MembershipChange) -> Result<(), ChangeRefusal> {
-        if self.accepting().is_err_and(|why| why != Refusal::Busy) {
+        if self.may_propose().is_err() || self.clock_unsure {
             return Err(ChangeRefusal::NotLeader);
         }
         if self.raw.raft.has_pending_conf() {

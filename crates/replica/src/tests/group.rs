@@ -413,7 +413,7 @@ fn a_voter_that_lost_its_log_neither_votes_nor_stands_before_it_has_it_again() {
     let lost = |cluster: &mut Cluster| {
         let settings = Settings {
             identity: identity(2),
-            epoch: Epoch(1),
+            epoch: Some(Epoch(1)),
             repairing: true,
             election_ticks: 20,
         };

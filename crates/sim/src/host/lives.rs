@@ -131,7 +131,7 @@ impl Host {
         }
         let settings = Settings {
             identity: self.identity(),
-            epoch: EPOCH,
+            epoch: Some(EPOCH),
             repairing: self.disk.repairing && !shared.mutation.is(Mutation::DoubtfulTailVotes),
             election_ticks: self.election_ticks,
         };

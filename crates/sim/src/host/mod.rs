@@ -348,7 +348,7 @@ impl Host {
             }
             Output::Refused { commands, why } => {
                 shared.hit(match why {
-                    Refusal::NotLeader => Point::OutRefusedNotLeader,
+                    Refusal::NotLeader | Refusal::NotActive => Point::OutRefusedNotLeader,
                     Refusal::Busy => Point::OutRefusedBusy,
                     Refusal::ClockUnsure => Point::OutRefusedClock,
                     Refusal::Stopping | Refusal::TooLarge => Point::OutRefusedStopping,

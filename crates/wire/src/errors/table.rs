@@ -286,6 +286,10 @@ refusals! {
         "This node does not lead its group.",
         "Send the same request again with the same id to the node that `leader` names, or, if retry_after_ms is given, to this one after it.",
         "`meridian cluster status` says who leads and who is heard of.";
+    RegionNotActive: "region_not_active", 503, NotExecuted, AVAILABLE,
+        "The region is not active: another one takes orders, or will within moments.",
+        "Send the same request again with the same id to the other region's endpoints, then to this one's.",
+        "`meridian region status` says which region is active and why.";
     NoLeader: "no_leader", 503, NotExecuted, fix_business(business::NOT_AVAILABLE),
         "No leader of the group could be asked from where on an answer is fresh.",
         "Ask again after retry_after_ms, or another node, or with freshness=stale.",

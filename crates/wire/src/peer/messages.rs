@@ -15,7 +15,7 @@ pub const FORWARDS_MAX: usize = BATCH_COMMANDS_MAX;
 /// Bytes of a snapshot in one frame.
 pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 256 << 10;
 /// Bytes of an operator's request, or of the answer to it.
-pub const CONTROL_BYTES_MAX: usize = 1 << 20;
+pub const CONTROL_BYTES_MAX: usize = 2 << 20;
 
 /// Bytes in front of a forwarded command.
 pub(super) const FORWARD_HEADER_BYTES: usize = size_of::<ForwardLayout>();
