@@ -139,6 +139,7 @@ impl Shared {
             batch: command.batch,
             index: command.index,
             applied_at: self.core.now(),
+            in_both: self.core.both_through() >= original.sequence,
         }))
     }
 
@@ -184,6 +185,7 @@ impl Shared {
             priority_kept: story.priority_kept,
             burnt: story.burnt,
             position,
+            durable_in: applied.durable_in(),
             received_at: applied.received_at(),
             sequenced_at: batch.header.sequenced_at,
             committed_at: batch.committed_at,
@@ -294,7 +296,7 @@ impl Executed {
             repeat: self.repeat,
             request_id: self.request_id.to_string(),
             position: self.applied.position().into(),
-            durable_in: DurableIn::Region,
+            durable_in: self.applied.durable_in(),
             times: self.times(),
         }
     }
@@ -313,7 +315,7 @@ impl Executed {
         let mut problem = Failure::new(ErrorCode::from(reason)).into_problem();
         problem.repeat = self.repeat.then_some(true);
         problem.position = Some(self.applied.position().into());
-        problem.durable_in = Some(DurableIn::Region);
+        problem.durable_in = Some(self.applied.durable_in());
         problem.times = Some(self.times());
         problem.into()
     }

@@ -99,6 +99,7 @@ impl From<NotAccepting> for Refusal {
             NotAccepting::Stopping => Self::NodeStopping,
             NotAccepting::NotLeader => Self::NotLeader,
             NotAccepting::NotActive => Self::RegionNotActive,
+            NotAccepting::StandbyLags => Self::StandbyLags,
             NotAccepting::DiskFull => Self::DiskFull,
             NotAccepting::DiskFailed => Self::DiskFailed,
             NotAccepting::ClockUnsure => Self::ClockUnsure,

@@ -15,9 +15,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use types::{AppliedBatch, Command, Epoch, Event, GroupId, Incarnation, Position, Sequence, Timestamp};
+use types::{AppliedBatch, Command, Epoch, Event, GroupId, Incarnation, Position, RegionId, Sequence, Timestamp};
 use wire::journal::{LogIndex, NodeId, Term};
+use wire::json::DurableIn;
 use wire::membership::{ChangeRefusal, FOUNDER, MembershipChange, Role};
+use wire::site::{LeaseRefusal, LeaseState};
 
 use crate::stages::Stages;
 pub use crate::waiting::Pending;
@@ -70,6 +72,22 @@ pub trait CoreHandle: Send + Sync + 'static {
         Err(ChangeRefusal::NotLeader)
     }
 
+    /// The region's part in who is active; none of a cluster with one region.
+    fn region(&self) -> Option<RegionStatus> {
+        None
+    }
+
+    /// Up to which sequence everything is durable in both regions, as far as this node knows.
+    fn both_through(&self) -> Sequence {
+        Sequence(0)
+    }
+
+    /// Has the region do what an operator asks for. It answers once that came to its end: the epoch, or why not. No answer:
+    /// this node can't do it.
+    fn operate_region(&self, _operation: RegionOperation) -> oneshot::Receiver<Result<Epoch, LeaseRefusal>> {
+        oneshot::channel().1
+    }
+
     /// The node's UTC clock.
     fn now(&self) -> Timestamp;
 
@@ -118,6 +136,55 @@ pub struct MemberStatus {
     pub heard: bool,
 }
 
+/// What an operator may ask of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegionOperation {
+    /// Of the active one: make the other one active, without a loss.
+    SwitchOver,
+    /// Of a standby: become active once the lease has lapsed, whatever it lacks.
+    Promote,
+    /// Let the lease lapse, or don't become active.
+    Demote,
+}
+
+/// A region's part in who is active, as a node of it knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegionStatus {
+    /// The region.
+    pub region: RegionId,
+    /// What it does: `unknown`, `standby`, `beginning`, `active`, `draining` or `fenced`.
+    pub mode: &'static str,
+    /// The lease; none before any voter has told.
+    pub lease: Option<LeaseState>,
+    /// For how long the lease holds, in nanoseconds: of the active region's leader.
+    pub lease_remaining_ns: u64,
+    /// True if answers wait for the standby.
+    pub answers_wait: bool,
+    /// How far the standby is: of the active region's leader.
+    pub standby: Option<Lag>,
+    /// How far this region is behind the active one: of a standby's leader.
+    pub behind: Option<Lag>,
+    /// Why it was not made active when it last asked to be.
+    pub why_not: Option<LeaseRefusal>,
+    /// True if its log has something that the present epoch has not.
+    pub is_void: bool,
+}
+
+/// By how much one region is behind the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// What it has.
+    pub through: Sequence,
+    /// How many sequences it lacks.
+    pub sequences: u64,
+    /// The journal's bytes of these, as far as that is known.
+    pub bytes: u64,
+    /// For how long it has lacked the first of them, in nanoseconds.
+    pub ns: u64,
+    /// How long ago it was heard of, in nanoseconds; none: never.
+    pub heard_ns_ago: Option<u64>,
+}
+
 /// What became of a command that was queued: an error says that it was not sequenced and never will be.
 pub type Answer = Result<Applied, SubmitError>;
 
@@ -130,6 +197,8 @@ pub struct Applied {
     pub index: usize,
     /// When the whole batch had been applied; of a batch of the past, when it was found.
     pub applied_at: Timestamp,
+    /// True if the command was durable in both regions when it was answered.
+    pub in_both: bool,
 }
 
 impl Applied {
@@ -142,6 +211,11 @@ impl Applied {
     /// The events of the command. The first one is its answer.
     pub fn events(&self) -> &[Event] {
         self.batch.events_of(self.index)
+    }
+
+    /// Where the command is durable.
+    pub fn durable_in(&self) -> DurableIn {
+        if self.in_both { DurableIn::Both } else { DurableIn::Region }
     }
 
     /// When the gateway read the command's first byte.
@@ -178,6 +252,8 @@ pub enum NotAccepting {
     NotLeader,
     /// Its region is not active.
     NotActive,
+    /// The other region lacks more than it may.
+    StandbyLags,
     /// The journal's disk has no room left.
     DiskFull,
     /// A write or sync of the journal failed.
@@ -212,11 +288,12 @@ impl GroupStatus {
 
 impl NotAccepting {
     /// Every reason.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Starting,
         Self::Stopping,
         Self::NotLeader,
         Self::NotActive,
+        Self::StandbyLags,
         Self::DiskFull,
         Self::DiskFailed,
         Self::ClockUnsure,
@@ -231,6 +308,7 @@ impl NotAccepting {
             Self::Stopping => "The node is stopping and takes no more requests.",
             Self::NotLeader => "This node does not lead its group.",
             Self::NotActive => "The region is not active: another one takes orders, or will within moments.",
+            Self::StandbyLags => "The standby region lacks more than it may; nothing is taken that would add to that.",
             Self::DiskFull => "The disk of the journal is full; nothing is taken that could not be made durable.",
             Self::DiskFailed => {
                 "A write or sync of the journal failed; nothing is taken that could not be made durable."

@@ -199,7 +199,7 @@ impl Node {
         let ended = move |end: &CoreEnd| {
             tell_again.send_replace(matches!(end, CoreEnd::Installed));
         };
-        let started = Core::start(&core_settings, recovered, publish, peers, figures::observer(), ended);
+        let started = Core::start(&core_settings, recovered, publish, peers, None, figures::observer(), ended);
         let (core, core_thread) = started.map_err(|error| StartError::Thread("core", error))?;
         if membership.is_lone_voter(identity.node) {
             wait_until_accepting(&core, &core_thread);

@@ -73,6 +73,7 @@ impl CoreHandle for LiveCore {
         let batch = uncounted(|| self.execute(&mut world, &[command]));
         let applied = Applied {
             applied_at: batch.header.sequenced_at,
+            in_both: false,
             batch,
             index: 0,
         };

@@ -164,6 +164,7 @@ impl TestCore {
         }
         Applied {
             applied_at: batch.header.sequenced_at,
+            in_both: false,
             batch,
             index: 0,
         }

@@ -2,7 +2,8 @@
 
 use gateway::handle::NotAccepting;
 use replica::StopReason;
-use types::Sequence;
+use types::{Incarnation, Sequence};
+use wire::journal::NodeId;
 
 use crate::journal::JournalError;
 
@@ -23,6 +24,16 @@ pub enum CoreEnd {
         "a snapshot from the leader could not be installed: {0}. The node goes on with what it had at its next start"
     )]
     Adopt(std::io::Error),
+    /// Another region's log holds, and this one has what that has not: the group begins a new life.
+    #[error("this life of the group is over: the node begins incarnation {incarnation} with what holds, through {kept}")]
+    BeginsLife {
+        /// The next life.
+        incarnation: Incarnation,
+        /// The node that it begins with.
+        founder: NodeId,
+        /// The last sequence that holds.
+        kept: Sequence,
+    },
     /// The log can't go on.
     #[error("the log can't go on: {0}. Keep a copy of the data folder: it is the evidence")]
     Stop(StopReason),
@@ -40,14 +51,14 @@ pub enum CoreEnd {
 impl CoreEnd {
     /// True if the core was asked to stop, and did, or ended to begin anew.
     pub fn is_graceful(&self) -> bool {
-        matches!(self, Self::Stopped | Self::Installed)
+        matches!(self, Self::Stopped | Self::Installed | Self::BeginsLife { .. })
     }
 
     /// What clients are told from then on.
     pub(super) fn not_accepting(&self) -> NotAccepting {
         match self {
             Self::Stopped => NotAccepting::Stopping,
-            Self::Installed => NotAccepting::Starting,
+            Self::Installed | Self::BeginsLife { .. } => NotAccepting::Starting,
             Self::Adopt(_) => NotAccepting::DiskFailed,
             Self::Journal(JournalError::Full(_)) => NotAccepting::DiskFull,
             Self::Journal(_) => NotAccepting::DiskFailed,

@@ -50,6 +50,15 @@ pub(super) enum Asker {
     },
 }
 
+/// When something is answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    /// The time, and
+    pub(super) now: Timestamp,
+    /// up to where everything is durable in both regions.
+    pub(super) both_through: Sequence,
+}
+
 /// A client of this node that waits.
 #[derive(Debug)]
 pub(super) struct Local {
@@ -185,7 +194,7 @@ impl Forwarding {
     }
 
     /// The leader says what became of commands.
-    pub(super) fn answered(&mut self, from: NodeId, answers: Vec<Answer>, now: Timestamp, bells: &mut Bells) {
+    pub(super) fn answered(&mut self, from: NodeId, answers: Vec<Answer>, at: Moment, bells: &mut Bells) {
         if self.leader != Some(from) {
             return;
         }
@@ -195,7 +204,7 @@ impl Forwarding {
                 continue;
             };
             match answer.outcome {
-                Outcome::Sequenced { sequence, .. } => self.executed(sequence, held, now, bells),
+                Outcome::Sequenced { sequence, .. } => self.executed(sequence, held, at, bells),
                 Outcome::Refused { code } if held.local.doubtful => {
                     // This leader did not sequence it, and a former one may have. One that can't read it never will:
                     // whoever waits is not told, and so knows that the outcome is unknown.
@@ -214,40 +223,49 @@ impl Forwarding {
         }
     }
 
-    fn executed(&mut self, sequence: Sequence, held: Held, now: Timestamp, bells: &mut Bells) {
+    fn executed(&mut self, sequence: Sequence, held: Held, at: Moment, bells: &mut Bells) {
         let applied = self.recent.back().map(|batch| batch.header.last_sequence());
         if applied.is_none_or(|applied| applied < sequence) {
             self.executed.insert(sequence, held);
             return;
         }
-        let at = self
+        let index = self
             .recent
             .partition_point(|batch| batch.header.last_sequence() < sequence);
         match self
             .recent
-            .get(at)
+            .get(index)
             .filter(|batch| batch.header.first_sequence <= sequence)
         {
-            Some(batch) => tell(batch, sequence, held.local.waiter, now, bells),
+            Some(batch) => tell(batch, sequence, held.local.waiter, at, bells),
             // Too long ago: asked again, the client hears from the memory of request ids.
             None => drop(held),
         }
     }
 
     /// A batch was applied here.
-    pub(super) fn applied(&mut self, batch: &Arc<AppliedBatch>, now: Timestamp, bells: &mut Bells) {
+    pub(super) fn applied(&mut self, batch: &Arc<AppliedBatch>, at: Moment, bells: &mut Bells) {
         while let Some(first) = self.executed.first_entry()
             && *first.key() <= batch.header.last_sequence()
         {
             let (sequence, held) = first.remove_entry();
             if sequence >= batch.header.first_sequence {
-                tell(batch, sequence, held.local.waiter, now, bells);
+                tell(batch, sequence, held.local.waiter, at, bells);
             }
         }
         if self.recent.len() == RECENT_BATCHES {
             self.recent.pop_front();
         }
         self.recent.push_back(Arc::clone(batch));
+    }
+
+    /// Refuses what is parked and was never handed on; of the rest nobody can say here what became of it.
+    pub(super) fn refuse_parked(&mut self, why: NotAccepting, bells: &mut Bells) {
+        for held in std::mem::take(&mut self.parked) {
+            if !held.local.doubtful {
+                held.local.waiter.tell(Err(SubmitError::NotAccepting(why)), bells);
+            }
+        }
     }
 
     /// A tick has passed: a leader that could not take commands is asked again, and what has waited for too long is
@@ -279,12 +297,13 @@ impl Forwarding {
     }
 }
 
-fn tell(batch: &Arc<AppliedBatch>, sequence: Sequence, waiter: Waiter, now: Timestamp, bells: &mut Bells) {
+fn tell(batch: &Arc<AppliedBatch>, sequence: Sequence, waiter: Waiter, at: Moment, bells: &mut Bells) {
     let index = usize::try_from(sequence.0 - batch.header.first_sequence.0).expect("a batch is small");
     let applied = Applied {
         batch: Arc::clone(batch),
         index,
-        applied_at: now,
+        applied_at: at.now,
+        in_both: batch.header.last_sequence() <= at.both_through,
     };
     waiter.tell(Ok(applied), bells);
 }

@@ -7,6 +7,7 @@ use wire::journal::{LogIndex, NodeId};
 use wire::membership::{ChangeRefusal, Membership, MembershipChange};
 use wire::peer::{Answer, Frame};
 
+use super::region::SiteEvent;
 use crate::journal::SyncDone;
 
 /// What happens to a core besides the commands of its own clients.
@@ -54,6 +55,10 @@ pub enum CoreEvent {
     ClockUnsure(bool),
     /// A sync on the other thread has ended.
     Synced(SyncDone),
+    /// Another site says something, or an operator.
+    Site(SiteEvent),
+    /// The group's leader says up to where everything is durable in both regions.
+    BothThrough(Sequence),
     /// Something changed in what the core and its handles share.
     Wake,
 }

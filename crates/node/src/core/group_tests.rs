@@ -133,7 +133,7 @@ fn start(folder: &Path, node: u64, lines: &Lines) -> Node {
         own,
         lines: lines.clone(),
     });
-    let (core, thread) = Core::start(&core_settings, recovered, publish, peers, |_| {}, |_| {}).unwrap();
+    let (core, thread) = Core::start(&core_settings, recovered, publish, peers, None, |_| {}, |_| {}).unwrap();
     lines.cores.lock().unwrap().insert(own, Arc::downgrade(&core));
     Node {
         core,

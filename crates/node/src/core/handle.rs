@@ -1,13 +1,15 @@
 //! The core, as everybody else sees it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use gateway::handle::{CoreHandle, CoreStatus, GroupStatus, NotAccepting, ReadFrom, SubmitError};
+use gateway::handle::{
+    CoreHandle, CoreStatus, GroupStatus, NotAccepting, ReadFrom, RegionOperation, RegionStatus, SubmitError,
+};
 use gateway::stages::Stages;
 use gateway::waiting::Waiter;
 use replica::{Replica, Settings};
@@ -17,9 +19,12 @@ use types::limits::{CANCELS_QUEUED_EXTRA, COMMANDS_QUEUED_MAX};
 use types::{Action, Command, Epoch, Event, GroupId, Incarnation, Sequence, StateMachine, Timestamp};
 use wire::journal::NodeId;
 use wire::membership::{ChangeRefusal, MembershipChange, Role};
+use wire::site::LeaseRefusal;
 
+use super::forward::Moment;
 use super::group::{CoreEvent, Peers};
 use super::member::Member;
+use super::region::{InRegion, RegionPart, SiteEvent};
 use super::pace::Pace;
 use super::seat::Seat;
 use super::state::{CoreState, Inline};
@@ -74,6 +79,10 @@ pub(super) struct Shared {
     blocked: AtomicU8,
     pub(super) stopping: AtomicBool,
     pub(super) last_applied: AtomicU64,
+    /// The epoch in which the active region sequences, as far as this node knows.
+    pub(super) epoch: AtomicU32,
+    /// Up to where everything is durable in both regions.
+    pub(super) both_through: AtomicU64,
     /// True while the node is the group's only voter.
     pub(super) lone: AtomicBool,
     group: Mutex<GroupStatus>,
@@ -121,6 +130,14 @@ impl Shared {
         *self.group.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 
+    /// When something is answered now.
+    pub(super) fn moment(&self) -> Moment {
+        Moment {
+            now: self.clock.now(),
+            both_through: Sequence(self.both_through.load(Ordering::Acquire)),
+        }
+    }
+
     fn accepting(&self) -> Result<(), NotAccepting> {
         reason_of(self.own.load(Ordering::Acquire))?;
         if self.stopping.load(Ordering::Acquire) {
@@ -153,7 +170,9 @@ pub struct Core<M: StateMachine> {
     journal: JournalHandle,
     group: GroupId,
     incarnation: Incarnation,
-    epoch: Epoch,
+    /// True of a region among several.
+    in_region: bool,
+    region: Mutex<Option<RegionStatus>>,
 }
 
 impl<M> Core<M>
@@ -168,6 +187,7 @@ where
         recovered: Recovered<M>,
         publish: PublishSender,
         peers: Box<dyn Peers>,
+        region: Option<RegionPart>,
         observe: impl FnMut(&M) + Send + 'static,
         ended: impl FnOnce(&CoreEnd) + Send + 'static,
     ) -> std::io::Result<(Arc<Self>, JoinHandle<CoreEnd>)> {
@@ -197,11 +217,15 @@ where
             syncer,
         );
         start_syncs(jobs, events.clone())?;
+        let in_region = region.is_some();
+        let region = region.map(|part| InRegion::new(part, Clock::default().now()));
         let shared = Arc::new(Shared {
             own: AtomicU8::new(code_of(Err(NotAccepting::Starting))),
             blocked: AtomicU8::new(0),
             stopping: AtomicBool::new(false),
             last_applied: AtomicU64::new(applied.sequence.0),
+            epoch: AtomicU32::new(settings.epoch.unwrap_or(applied.epoch).0),
+            both_through: AtomicU64::new(0),
             lone: AtomicBool::new(lone),
             group: Mutex::new(GroupStatus::lone(identity.node, applied.index)),
             figures: Figures::default(),
@@ -215,7 +239,7 @@ where
         let (state, unable) = match replica {
             Ok(replica) => {
                 let observe = Box::new(observe);
-                let state = CoreState::new(replica, journal, publish, Arc::clone(&shared), member, observe);
+                let state = CoreState::new(replica, journal, publish, Arc::clone(&shared), member, region, observe);
                 (Some(state), None)
             }
             Err(reason) => (None, Some(CoreEnd::Stop(reason))),
@@ -230,7 +254,8 @@ where
             journal: handle,
             group: identity.group,
             incarnation: identity.incarnation,
-            epoch: settings.epoch.unwrap_or_default(),
+            in_region,
+            region: Mutex::default(),
         });
         let thread = CoreThread::new(
             Arc::clone(&seat),
@@ -275,6 +300,11 @@ where
         self.shared
             .blocked
             .store(code_of(why.map_or(Ok(()), Err)), Ordering::Release);
+    }
+
+    /// How the region is, for whoever asks.
+    pub fn set_region(&self, status: RegionStatus) {
+        *self.region.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
     }
 
     /// For how long a thread that brought a command has been running it, if one does.
@@ -460,7 +490,7 @@ where
             accepting: self.shared.accepting(),
             group: self.group,
             incarnation: self.incarnation,
-            epoch: self.epoch,
+            epoch: Epoch(self.shared.epoch.load(Ordering::Acquire)),
             last_applied: Sequence(self.shared.last_applied.load(Ordering::Acquire)),
             queued_count: self.seat.queued(),
             clock_error_bound_ns: self.shared.clock.error_bound_ns(),
@@ -468,7 +498,7 @@ where
     }
 
     fn read_from(&self) -> ReadFrom {
-        if self.shared.lone.load(Ordering::Acquire) {
+        if !self.in_region && self.shared.lone.load(Ordering::Acquire) {
             return ReadFrom::Own;
         }
         let (tell, told) = oneshot::channel();
@@ -502,6 +532,20 @@ where
         }
         let _ = self.events.try_send(CoreEvent::TransferLeadership(to));
         Ok(())
+    }
+
+    fn region(&self) -> Option<RegionStatus> {
+        self.region.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn both_through(&self) -> Sequence {
+        Sequence(self.shared.both_through.load(Ordering::Acquire))
+    }
+
+    fn operate_region(&self, operation: RegionOperation) -> oneshot::Receiver<Result<Epoch, LeaseRefusal>> {
+        let (tell, told) = oneshot::channel();
+        let _ = self.events.try_send(CoreEvent::Site(SiteEvent::Operate(operation, tell)));
+        told
     }
 
     fn now(&self) -> Timestamp {

@@ -18,6 +18,7 @@ use wire::peer::{Answer, FORWARDS_MAX, Frame, Outcome};
 use super::CoreEnd;
 use super::forward::{Asker, Forwarding, LEADER_WAIT, not_carried, refused};
 use super::group::{CoreEvent, Peers};
+use super::region::{InRegion, both_through_frame};
 use super::state::CoreState;
 use crate::journal::{Room, SyncJob};
 
@@ -135,6 +136,13 @@ impl Member {
         }
     }
 
+    /// Tells the other nodes up to where everything is durable in both regions, before they hear of answers to that.
+    pub(super) fn tell_both_through(&mut self, through: Sequence) {
+        for node in self.answers.keys() {
+            let _ = self.peers.send(*node, both_through_frame(through));
+        }
+    }
+
     pub(super) fn change_taken(&mut self, taken: Result<(), ChangeRefusal>) {
         if let Some(waits) = self.change.take() {
             let _ = waits.send(taken);
@@ -171,8 +179,8 @@ where
                 Ok(())
             }
             CoreEvent::Answers { from, answers } => {
-                let now = self.shared.clock.now();
-                self.member.forwarding.answered(from, answers, now, &mut self.bells);
+                let at = self.shared.moment();
+                self.member.forwarding.answered(from, answers, at, &mut self.bells);
                 self.bells.ring();
                 Ok(())
             }
@@ -188,6 +196,14 @@ where
                 let ticket = ReadTicket(self.member.last_read);
                 self.member.reads.insert(ticket, waits);
                 self.step(Input::Read(ticket))
+            }
+            CoreEvent::Site(event) => {
+                self.take_site_event(event);
+                Ok(())
+            }
+            CoreEvent::BothThrough(through) => {
+                self.shared.both_through.fetch_max(through.0, Ordering::AcqRel);
+                Ok(())
             }
             CoreEvent::Change(change, waits) => {
                 self.member.change = Some(waits);
@@ -250,6 +266,9 @@ where
                 self.member.pending.push_front((command, Asker::Local(local)));
             }
             let count = self.member.pending.len().min(BATCH_COMMANDS_MAX);
+            if self.region.as_ref().is_some_and(InRegion::has_too_much) {
+                return Ok(());
+            }
             if count == 0 || self.replica.in_flight_count() >= PIPELINE_MAX {
                 return Ok(());
             }
@@ -338,7 +357,9 @@ where
     /// Whether commands are taken: as long as there is somebody to sequence them, or there was a moment ago.
     pub(super) fn follow_group(&mut self) {
         let is_member = self.replica.applier().membership().get(self.member.node).is_some();
+        let by_region = self.region.as_ref().map_or(Ok(false), InRegion::accepting);
         match self.member.leaderless_since {
+            _ if let Err(why) = by_region => self.set_accepting(Err(why)),
             // Nobody hears one that is not, or not any more, among the members.
             _ if !is_member => self.set_accepting(Err(NotAccepting::NotLeader)),
             None => self.set_accepting(Ok(())),

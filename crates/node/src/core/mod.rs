@@ -37,6 +37,7 @@ mod member;
 mod model;
 mod pace;
 mod recover;
+mod region;
 mod seat;
 mod state;
 mod sync;
@@ -51,6 +52,7 @@ pub use end::CoreEnd;
 pub use group::{CoreEvent, NoPeers, Peers};
 pub use handle::{Core, CoreFigures};
 pub use recover::{Recovered, recover};
+pub use region::{RegionPart, SiteEvent, Sites, both_through_of};
 
 /// How the core is set up.
 #[derive(Clone, Copy, Debug)]

@@ -12,9 +12,10 @@ use replica::{HardState, Input, Now, Output, Refusal, Replica, SnapshotPoint};
 use types::{AppliedBatch, Command, Event, StateMachine, Timestamp};
 
 use super::CoreEnd;
-use super::forward::{Asker, Local};
+use super::forward::{Asker, Local, Moment};
 use super::handle::{BUSY, Shared};
 use super::member::Member;
+use super::region::InRegion;
 use crate::journal::{Journal, JournalError, Room};
 use crate::publisher::PublishSender;
 
@@ -34,6 +35,8 @@ pub(super) struct CoreState<M: StateMachine> {
     pub(super) accepting: Result<(), NotAccepting>,
     /// What it needs as one of a group.
     pub(super) member: Member,
+    /// What it needs as one of a region, if there is more than one.
+    pub(super) region: Option<InRegion>,
     /// Until when the core's own thread sleeps, if it does.
     pub(super) alarm: Timestamp,
     /// Why the core's own thread must end, once another thread found that out.
@@ -69,10 +72,12 @@ where
         publish: PublishSender,
         shared: Arc<Shared>,
         member: Member,
+        region: Option<InRegion>,
         observe: Observe<M>,
     ) -> Self {
         Self {
             member,
+            region,
             replica,
             journal,
             publish,
@@ -91,6 +96,7 @@ where
     /// Runs one command on the thread that brought it, if nothing stands in the way.
     pub(super) fn run_inline(&mut self, command: Command, waiter: Waiter) -> Inline {
         let free = self.ended.is_none()
+            && self.region.is_none()
             && !self.member.decides_with_others()
             && self.accepting.is_ok()
             && self.replica.accepting().is_ok()
@@ -162,9 +168,10 @@ where
             return self.follow_group();
         }
         let refusal = self.replica.accepting().err().map(submit_error);
-        self.set_accepting(match refusal {
-            Some(SubmitError::NotAccepting(why)) => Err(why),
-            None | Some(SubmitError::Busy { .. } | SubmitError::TooLarge) => Ok(()),
+        let by_region = self.region.as_ref().map_or(Ok(false), InRegion::accepting);
+        self.set_accepting(match (by_region, refusal) {
+            (Err(why), _) | (Ok(_), Some(SubmitError::NotAccepting(why))) => Err(why),
+            (Ok(_), None | Some(SubmitError::Busy { .. } | SubmitError::TooLarge)) => Ok(()),
         });
     }
 
@@ -238,7 +245,10 @@ where
                 Output::Leader(leader) => self.leader_changed(leader),
                 Output::Members(membership) => self.members_changed(&membership),
                 Output::ChangeTaken(taken) => self.member.change_taken(taken),
-                Output::ReadFrom { ticket, sequence } => self.member.read_from(ticket, Some(sequence)),
+                Output::ReadFrom { ticket, sequence } => {
+                    let newest = self.region.as_ref().is_none_or(InRegion::may_read);
+                    self.member.read_from(ticket, newest.then_some(sequence));
+                }
                 Output::ReadFailed(ticket) => self.member.read_from(ticket, None),
                 Output::SnapshotWanted { at_least } => self.member.want_snapshot(at_least),
                 Output::HandingOver { to, why } => tracing::warn!(to = to.0, %why, "leadership is handed over"),
@@ -264,7 +274,12 @@ where
 
     /// Tells whoever asked that a command was not sequenced, unless it can still be brought to whoever leads.
     fn refused(&mut self, commands: Vec<(Command, Asker)>, why: Refusal) {
-        let elsewhere = self.member.decides_with_others() && matches!(why, Refusal::NotLeader | Refusal::ClockUnsure);
+        let elsewhere = self.member.decides_with_others()
+            && match why {
+                Refusal::NotLeader | Refusal::ClockUnsure => true,
+                Refusal::NotActive => self.region.as_ref().is_none_or(|part| part.accepting().is_ok()),
+                Refusal::Busy | Refusal::TooLarge | Refusal::Stopping => false,
+            };
         if !elsewhere {
             tracing::warn!(commands = commands.len(), %why, "queued commands were not sequenced");
         }
@@ -325,7 +340,7 @@ where
         Ok(())
     }
 
-    /// Answers, and hands the batch to the publisher if that has room.
+    /// A batch was applied.
     fn applied(&mut self, batch: Arc<AppliedBatch>, waiters: Vec<Asker>) {
         let applied_at = self.shared.clock.now();
         if let Some(committed_at) = batch.committed_at {
@@ -334,50 +349,64 @@ where
                 .stages
                 .record_many(Stage::Apply, apply_ns, waiters.len() as u64);
         }
-        let last = batch.header.last_sequence();
         // Before anybody hears of it: whoever does may read it.
         let committed = self.replica.applier().applied();
         self.journal.set_committed(committed.index, committed.sequence);
-        self.shared.last_applied.store(last.0, Ordering::Release);
-        for (index, asker) in waiters.into_iter().enumerate() {
-            match asker {
-                Asker::Local(Local { waiter, .. }) => {
-                    let batch = Arc::clone(&batch);
-                    let applied = Applied {
-                        batch,
-                        index,
-                        applied_at,
-                    };
-                    waiter.tell(Ok(applied), &mut self.bells);
-                }
-                Asker::Peer { node, token } => self.member.executed(node, token, &batch, index),
-            }
-        }
-        if self.member.decides_with_others() {
-            self.member.forwarding.applied(&batch, applied_at, &mut self.bells);
-        }
-        if self.is_inline {
-            self.bells.forget();
-        } else {
-            self.bells.ring();
-        }
         let figures = &self.shared.figures;
         figures.batches.fetch_add(1, Ordering::Relaxed);
         figures
             .commands
             .fetch_add(u64::from(batch.header.count), Ordering::Relaxed);
-        if !self.publish.try_send(batch) {
-            figures.publisher_dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        if !self.is_inline {
-            self.publish.bell().ring();
-        }
         let journal = self.journal.figures();
         figures.syncs.store(journal.syncs, Ordering::Relaxed);
         figures.sync_ns.store(journal.sync_ns, Ordering::Relaxed);
         figures.journal_bytes.store(journal.bytes, Ordering::Relaxed);
         figures.rolls.store(journal.rolls, Ordering::Relaxed);
         figures.roll_ns.store(journal.roll_ns, Ordering::Relaxed);
+        if self.region.is_some() {
+            self.hold_or_answer(batch, waiters);
+        } else {
+            self.answer(&batch, waiters, applied_at);
+        }
+    }
+
+    /// Answers, and hands the batch to the publisher if that has room.
+    pub(super) fn answer(&mut self, batch: &Arc<AppliedBatch>, waiters: Vec<Asker>, applied_at: Timestamp) {
+        let last = batch.header.last_sequence();
+        self.shared.last_applied.store(last.0, Ordering::Release);
+        let at = Moment {
+            now: applied_at,
+            ..self.shared.moment()
+        };
+        for (index, asker) in waiters.into_iter().enumerate() {
+            match asker {
+                Asker::Local(Local { waiter, .. }) => {
+                    let batch = Arc::clone(batch);
+                    let applied = Applied {
+                        batch,
+                        index,
+                        applied_at,
+                        in_both: last <= at.both_through,
+                    };
+                    waiter.tell(Ok(applied), &mut self.bells);
+                }
+                Asker::Peer { node, token } => self.member.executed(node, token, batch, index),
+            }
+        }
+        if self.member.decides_with_others() {
+            self.member.forwarding.applied(batch, at, &mut self.bells);
+        }
+        if self.is_inline {
+            self.bells.forget();
+        } else {
+            self.bells.ring();
+        }
+        if !self.publish.try_send(Arc::clone(batch)) {
+            self.shared.figures.publisher_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        if !self.is_inline {
+            self.publish.bell().ring();
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use types::{Command, Event, StateMachine};
 use super::CoreEnd;
 use super::group::CoreEvent;
 use super::handle::{Message, Shared};
+use super::region::InRegion;
 use super::seat::{Seat, Sitting};
 use super::state::CoreState;
 use crate::journal::Room;
@@ -138,6 +139,7 @@ where
             } else {
                 state.pump()?;
             }
+            state.look_after_region()?;
             self.tick(state)?;
         }
     }
@@ -248,7 +250,8 @@ where
         mut sitting: Sitting<'a, CoreState<M>>,
     ) -> (First, Sitting<'a, CoreState<M>>) {
         let state = state(&mut sitting);
-        let has_enough = state.member.has_enough(state.replica.in_flight_count());
+        let held = state.region.as_ref().is_some_and(InRegion::has_too_much);
+        let has_enough = held || state.member.has_enough(state.replica.in_flight_count());
         if let Some(first) = self.try_receive(has_enough) {
             return (first, sitting);
         }
@@ -308,8 +311,10 @@ where
         }
         state.step(Input::Tick)?;
         state.group_tick()?;
+        state.region_tick()?;
         if self.ticks.is_multiple_of(TICKS_PER_STATUS) {
             state.tell_status();
+            state.tell_region();
         }
         Ok(())
     }

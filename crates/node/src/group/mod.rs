@@ -30,7 +30,7 @@ use wire::peer::{Frame, ReadableVersions, Role};
 use wire::snapshot::SNAPSHOT_VERSION;
 
 use crate::config::PeersConfig;
-use crate::core::{CoreEvent, Peers};
+use crate::core::{CoreEvent, Peers, both_through_of};
 use crate::peers::{LinkChange, PeerConfig, PeerFiles, PeerLinks, PeerTls, PeerTlsError};
 use crate::snapshots::{MakerRequest, SnapshotFolder};
 use crate::threads::Threads;
@@ -345,13 +345,13 @@ impl Shared {
                     tracing::error!(%error, "there is no thread to look at a snapshot");
                 }
             }
+            Frame::ControlRequest(bytes) => {
+                if let Some(through) = both_through_of(&bytes) {
+                    self.tell(CoreEvent::BothThrough(through));
+                }
+            }
             // The links' own, and what this version doesn't send.
-            Frame::Hello(_)
-            | Frame::Refused(_)
-            | Frame::Ping(_)
-            | Frame::Pong(_)
-            | Frame::ControlRequest(_)
-            | Frame::ControlAnswer(_) => {}
+            Frame::Hello(_) | Frame::Refused(_) | Frame::Ping(_) | Frame::Pong(_) | Frame::ControlAnswer(_) => {}
         }
     }
 

@@ -290,6 +290,9 @@ refusals! {
         "The region is not active: another one takes orders, or will within moments.",
         "Send the same request again with the same id to the other region's endpoints, then to this one's.",
         "`meridian region status` says which region is active and why.";
+    StandbyLags: "standby_lags", 503, NotExecuted, AVAILABLE,
+        "The standby region lacks more than it may; nothing is taken that would add to that.",
+        WAIT, "See the lag in `meridian region status`; look at the link between the regions and at the standby.";
     NoLeader: "no_leader", 503, NotExecuted, fix_business(business::NOT_AVAILABLE),
         "No leader of the group could be asked from where on an answer is fresh.",
         "Ask again after retry_after_ms, or another node, or with freshness=stale.",

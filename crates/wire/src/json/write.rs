@@ -4,7 +4,7 @@
 use serde::Serialize;
 use types::{CloseReason, Decimal, OrderId, Position, Quantity, RequestId, Timestamp, Trade};
 
-use super::{Role, Scale, TimeInForce};
+use super::{DurableIn, Role, Scale, TimeInForce};
 
 /// What the answer to a request about one order tells, that was sequenced and executed for the first time.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,8 @@ pub struct OrderAnswerParts<'a> {
     pub burnt: bool,
     /// Where the request was sequenced.
     pub position: Position,
+    /// Where it is durable.
+    pub durable_in: DurableIn,
     /// When its first byte was read.
     pub received_at: Timestamp,
     /// When it was sequenced.
@@ -74,7 +76,12 @@ pub fn order_answer(out: &mut Vec<u8>, parts: &OrderAnswerParts<'_>) {
     number(out, position.epoch.0.into());
     out.extend_from_slice(b",\"sequence\":");
     number_text(out, position.sequence.0);
-    out.extend_from_slice(b"},\"durable_in\":\"region\",\"times\":{\"received_at\":");
+    out.extend_from_slice(b"},\"durable_in\":");
+    out.extend_from_slice(match parts.durable_in {
+        DurableIn::Region => b"\"region\"".as_slice(),
+        DurableIn::Both => b"\"both\"".as_slice(),
+    });
+    out.extend_from_slice(b",\"times\":{\"received_at\":");
     number_text(out, parts.received_at.0);
     out.extend_from_slice(b",\"sequenced_at\":");
     number_text(out, parts.sequenced_at.0);
@@ -340,7 +347,7 @@ mod tests {
             priority_kept: parts.priority_kept,
             client_order_id_burnt: parts.burnt.then_some(true),
             position: parts.position.into(),
-            durable_in: DurableIn::Region,
+            durable_in: parts.durable_in,
             times: Times {
                 received_at: parts.received_at.into(),
                 sequenced_at: parts.sequenced_at.into(),
@@ -378,6 +385,7 @@ mod tests {
             priority_kept: None,
             burnt: true,
             position: position(),
+            durable_in: DurableIn::Region,
             received_at: Timestamp(1),
             sequenced_at: Timestamp(2),
             committed_at: None,
@@ -395,6 +403,7 @@ mod tests {
                 priority_kept: [None, Some(true), Some(false)][usize::try_from(number % 3).unwrap()],
                 burnt: false,
                 committed_at: Some(Timestamp(3)),
+                durable_in: if number % 2 == 0 { DurableIn::Both } else { DurableIn::Region },
                 ..burnt
             });
         }
