@@ -302,7 +302,7 @@ impl fmt::Display for LeaseRefusal {
 }
 
 /// What a voter of the lease group says of the lease.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseView {
     /// The state, as far as this voter has applied the group's log.
     pub state: LeaseState,

@@ -241,6 +241,17 @@ impl JournalHandle {
         }
     }
 
+    /// Reads entry by entry, as far as they are committed, from a place at or before the end of this sequence. Answers with
+    /// that place too; none if the sequence behind it was retired.
+    pub fn reader_before(&self, sequence: Sequence) -> Result<Option<(JournalReader, Place)>, JournalError> {
+        let segments = self.shared.segments();
+        let mut begins = segments.iter().rev().map(|segment| segment.previous);
+        let place = begins.find(|place| place.sequence <= sequence);
+        drop(segments);
+        let Some(place) = place else { return Ok(None) };
+        Ok(Some((self.reader(place.index)?, place)))
+    }
+
     /// Reads what is behind `after`, entry by entry, as far as it is committed. What was retired is refused, also while its
     /// file still stands there.
     pub fn reader(&self, after: LogIndex) -> Result<JournalReader, JournalError> {
