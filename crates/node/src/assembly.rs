@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use engine::Exchange;
-use gateway::handle::{CoreHandle, History, NotAccepting};
+use gateway::handle::{CoreHandle, History, MemberStatus, NotAccepting};
 use gateway::sealing::{SEALING_KEY_BYTES, SealingKey};
 use gateway::view::{View, ViewLimits};
 use gateway::{Gateway, GatewayConfig};
@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
-use types::{Epoch, Position, Sequence, Timestamp};
+use types::{Epoch, Incarnation, Position, Sequence, Timestamp};
 use wire::journal::Identity;
 
 use crate::config::{Config, Idle, NodeRole};
@@ -34,7 +34,9 @@ use crate::listeners::Listeners;
 use crate::operations::{self, Operations};
 use crate::publisher::{self, PublishReceiver, Publisher, PublisherStatus};
 use crate::recovery::{REPAIRING, Recovery, journal_settings, recover};
+use crate::rejoin::{self, NextLife};
 use crate::replay::ReplayError;
+use crate::sites::region::{RegionError, RegionRuntime};
 use crate::snapshots::{Maker, MakerRequest, MakerStatus, SnapshotFolder, keep_evidence};
 use crate::threads::{Role, Threads};
 use crate::tls_files::{TlsFiles, TlsFilesError};
@@ -91,6 +93,9 @@ pub enum StartError {
     /// The group.
     #[error(transparent)]
     Group(#[from] GroupError),
+    /// The region.
+    #[error(transparent)]
+    Region(#[from] RegionError),
     /// The certificate.
     #[error(transparent)]
     Tls(#[from] TlsFilesError),
@@ -103,6 +108,8 @@ pub enum StartError {
 pub struct Node {
     /// Its links to others, if it was told of any.
     group: Option<Group>,
+    /// Its part in its region, if there are several.
+    region: Option<RegionRuntime>,
     /// Turns true when the node must start again, from a snapshot that its leader sent.
     again: watch::Receiver<bool>,
     /// Released last.
@@ -136,12 +143,37 @@ pub struct Stopped {
     pub folder: DataFolder,
     /// How its core came to its end.
     pub end: CoreEnd,
+    /// Who belonged to its group.
+    members: Vec<MemberStatus>,
+    /// The last sequence that it had.
+    applied: Sequence,
 }
 
 impl Stopped {
     /// True if the node is to start again, from a snapshot that its leader sent.
     pub fn begins_anew(&self) -> bool {
-        matches!(self.end, CoreEnd::Installed)
+        matches!(self.end, CoreEnd::Installed | CoreEnd::BeginsLife { .. })
+    }
+
+    /// Who the node is when it starts again, and its folder: if its group begins a new life, what is void is kept aside.
+    ///
+    /// # Errors
+    /// The disk. The next start goes on with it.
+    pub fn begin_anew(self, identity: Identity, config: &Config) -> Result<(DataFolder, Identity), StartError> {
+        let Self {
+            folder, end, members, applied, ..
+        } = self;
+        if let CoreEnd::BeginsLife {
+            incarnation,
+            founder,
+            kept,
+        } = end
+        {
+            let life = NextLife::new(&identity, incarnation, founder, kept, applied);
+            life.with_members(&members).announce(&folder)?;
+        }
+        let identity = rejoin::go_on(&folder, identity, config)?;
+        Ok((folder, identity))
     }
 
     /// The error that ended the core before it was asked to stop, if one did.
@@ -166,6 +198,7 @@ impl Node {
         let snapshots = SnapshotFolder {
             folder: folder.snapshots(),
             identity,
+            founder: folder.founder(),
         };
         snapshots.prepare()?;
         let mut writer = Writer::open(event_log_config(&folder, identity, config))?;
@@ -188,7 +221,12 @@ impl Node {
         }
 
         let (publish, queue) = publisher::queue();
+        let threads = Arc::<Threads>::default();
+        let (mut region, part) = RegionRuntime::prepare(&folder, identity, config, &threads)?.unzip();
         let mut core_settings = core_settings(config);
+        if part.is_some() {
+            core_settings.epoch = None;
+        }
         // A gateway begins with nothing each time, and its leader is to know that.
         core_settings.repairing = repairing || core_settings.gateway;
         let peers: Box<dyn Peers> = match &group {
@@ -197,11 +235,11 @@ impl Node {
         };
         let (tell_again, again) = watch::channel(false);
         let ended = move |end: &CoreEnd| {
-            tell_again.send_replace(matches!(end, CoreEnd::Installed));
+            tell_again.send_replace(matches!(end, CoreEnd::Installed | CoreEnd::BeginsLife { .. }));
         };
-        let started = Core::start(&core_settings, recovered, publish, peers, None, figures::observer(), ended);
+        let started = Core::start(&core_settings, recovered, publish, peers, part, figures::observer(), ended);
         let (core, core_thread) = started.map_err(|error| StartError::Thread("core", error))?;
-        if membership.is_lone_voter(identity.node) {
+        if membership.is_lone_voter(identity.node) && region.is_none() {
             wait_until_accepting(&core, &core_thread);
         }
         let handle: Arc<dyn CoreHandle> = Arc::clone(&core) as _;
@@ -215,7 +253,7 @@ impl Node {
             journal: Arc::new(core.journal().clone()),
             events: Arc::clone(&events),
             snapshots,
-            threads: Arc::default(),
+            threads,
             blocks: Arc::new(Blocks {
                 core: Arc::clone(&core),
                 reasons: Mutex::default(),
@@ -229,8 +267,12 @@ impl Node {
         let group =
             group.map(|group| group.start(&core, &membership, maker_requests.clone(), Arc::clone(&parts.threads)));
         let group = group.transpose()?;
+        if let Some(region) = &mut region {
+            region.start(&core, &folder)?;
+        }
         Ok(Self {
             group,
+            region,
             again,
             folder,
             core,
@@ -384,8 +426,12 @@ impl Node {
 
     /// Stops taking commands, lets what was taken come to its end, and brings everything into its file.
     pub fn stop(self) -> Stopped {
+        let members = self.core.group().members;
         self.core.stop();
         let end = join("core", self.core_thread).unwrap_or(CoreEnd::PanickedElsewhere);
+        if let Some(region) = self.region {
+            region.stop();
+        }
         if let Some(group) = self.group {
             group.stop();
         }
@@ -397,8 +443,10 @@ impl Node {
         join("disk", self.disk.thread);
         tracing::info!(sequence = self.events.last().0, "stopped");
         Stopped {
+            applied: self.events.last(),
             folder: self.folder,
             end,
+            members,
         }
     }
 }
@@ -459,6 +507,7 @@ impl Parts {
             journal_bytes: config.snapshots.journal_size.0,
             keeps_journal: config.journal.keep_all,
             pressure: Box::new(move || publisher.pressure()),
+            has_elsewhere: has_elsewhere(&self.core),
             status: Arc::clone(&status),
             diverged: Box::new(move |error| {
                 blocks.set(NotAccepting::StateDiverged, true);
@@ -490,6 +539,17 @@ impl Parts {
         let thread = self.spawn(Role::Disk, move || watch.run(&stop))?;
         Ok(Worker { thread, status })
     }
+}
+
+/// What the other region has for certain, of a region that is active.
+fn has_elsewhere(core: &Arc<Core>) -> Box<dyn Fn() -> Option<Sequence> + Send> {
+    let core = Arc::downgrade(core);
+    Box::new(move || {
+        let core = core.upgrade()?;
+        let region = core.region()?;
+        let active = region.lease.as_ref().is_some_and(|lease| lease.active == Some(region.region));
+        active.then(|| core.both_through())
+    })
 }
 
 /// Why the node itself lets the core take no commands; there may be several reasons at the same time.
@@ -586,7 +646,11 @@ fn event_log_config(folder: &DataFolder, identity: Identity, config: &Config) ->
     let events = &config.events;
     EventLogConfig {
         folder: folder.events(),
-        identity,
+        // It goes on over the lives of a group: what is void is cut off it.
+        identity: Identity {
+            incarnation: Incarnation(1),
+            ..identity
+        },
         segment_bytes: events.segment_size.0,
         bytes_max: events.size_max.0,
         keep_ns: u64::from(events.keep_hours) * 3_600 * Timestamp::SECOND,

@@ -19,6 +19,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use types::{ClusterId, GroupId, Incarnation};
 use wire::journal::{Identity, NodeId};
+use wire::membership::FOUNDER;
 
 /// The layout of a data folder.
 const FORMAT: u32 = 1;
@@ -101,6 +102,16 @@ struct ClusterFile {
     group: u16,
     incarnation: u32,
     node: u64,
+    /// The node that the group begins with; left out: node 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    founder: Option<u64>,
+}
+
+/// The node that the group of the data folder at `path` begins with.
+pub fn founder_of(path: &Path) -> NodeId {
+    let text = std::fs::read_to_string(path.join("cluster.toml")).unwrap_or_default();
+    let file = toml::from_str::<ClusterFile>(&text);
+    file.map_or(FOUNDER, |file| file.founder.map_or(FOUNDER, NodeId))
 }
 
 impl DataFolder {
@@ -171,31 +182,45 @@ impl DataFolder {
         }
     }
 
-    /// Makes it a data folder of this cluster, for good.
+    /// Makes it a data folder of this cluster, whose group begins with node 1.
     pub fn finish(&self, identity: &Identity) -> Result<(), DataFolderError> {
+        self.finish_founded(identity, FOUNDER)
+    }
+
+    /// Makes it a data folder of this cluster, in this life of its group, which begins with `founder`.
+    pub fn finish_founded(&self, identity: &Identity, founder: NodeId) -> Result<(), DataFolderError> {
         let file = ClusterFile {
             format: FORMAT,
             cluster_id: identity.cluster.to_string(),
             group: identity.group.0,
             incarnation: identity.incarnation.0,
             node: identity.node.0,
+            founder: (founder != FOUNDER).then_some(founder.0),
         };
-        let text = format!(
-            "# Written once by `meridian init`. Never change it: the journal is refused if it does not agree.\n\
+        let mut text = format!(
+            "# Written by `meridian init`. Never change it: the journal is refused if it does not agree.\n\
              format = {}\ncluster_id = \"{}\"\ngroup = {}\nincarnation = {}\nnode = {}\n",
             file.format, file.cluster_id, file.group, file.incarnation, file.node
         );
+        if let Some(founder) = file.founder {
+            text.push_str(&format!("founder = {founder}\n"));
+        }
         self.write("cluster.toml", text.as_bytes(), 0o644)
     }
 
-    fn read_identity(&self) -> Result<Identity, DataFolderError> {
+    /// The node that the group begins with.
+    pub fn founder(&self) -> NodeId {
+        founder_of(&self.path)
+    }
+
+    /// Who the folder says that it belongs to.
+    pub fn read_identity(&self) -> Result<Identity, DataFolderError> {
         let path = self.file("cluster.toml");
         let damaged = |reason: String| DataFolderError::Damaged {
             path: path.clone(),
             reason,
         };
-        let text = self.read("cluster.toml")?.unwrap_or_default();
-        let file: ClusterFile = toml::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+        let file = self.read_cluster()?;
         if file.format != FORMAT {
             return Err(damaged(format!(
                 "its format is {}, this program reads {FORMAT}",
@@ -208,6 +233,14 @@ impl DataFolder {
             group: GroupId(file.group),
             incarnation: Incarnation(file.incarnation),
             node: NodeId(file.node),
+        })
+    }
+
+    fn read_cluster(&self) -> Result<ClusterFile, DataFolderError> {
+        let text = self.read("cluster.toml")?.unwrap_or_default();
+        toml::from_str(&text).map_err(|error| DataFolderError::Damaged {
+            path: self.file("cluster.toml"),
+            reason: error.to_string(),
         })
     }
 

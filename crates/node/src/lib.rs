@@ -30,6 +30,7 @@ pub mod peers;
 pub mod processors;
 pub mod publisher;
 pub mod recovery;
+pub mod rejoin;
 pub mod replay;
 pub mod snapshots;
 pub mod threads;

@@ -165,7 +165,7 @@ pub fn start_of<M: Machine>(
 ) -> Result<(M, Applied, Membership), SnapshotFileError> {
     Ok(match snapshots.load_newest::<M>(at_most)? {
         Some(loaded) => (loaded.machine, applied_of(&loaded.info), loaded.membership),
-        None => (M::default(), Applied::default(), Membership::founding()),
+        None => (M::default(), Applied::default(), snapshots.founding()),
     })
 }
 

@@ -2,14 +2,13 @@
 
 use anyhow::{Context as _, Result, ensure};
 use tokio::runtime::Runtime;
-use wire::membership::FOUNDER;
 
 use super::{RunArguments, signals};
 use crate::assembly::Node;
 use crate::config::{Config, NodeConfig, NodeRole};
 use crate::data_folder::{DataFolder, DataFolderError};
 use crate::listeners::{BusyPort, Listeners};
-use crate::{group, logging, new_cluster, open_files, processors};
+use crate::{group, logging, new_cluster, open_files, processors, rejoin};
 
 /// Runs the command.
 pub fn run(arguments: &RunArguments) -> Result<()> {
@@ -33,7 +32,7 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     }
     if config.node.role == NodeRole::Gateway {
         ensure!(
-            identity.node != FOUNDER,
+            identity.node != folder.founder(),
             "run a gateway in {}: its node founded the cluster, and what it has is not to be thrown away",
             config.node.data.display()
         );
@@ -42,6 +41,7 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
         new_cluster::forget(&folder, identity, &config)?;
     }
     let mut folder = folder;
+    let mut identity = rejoin::go_on(&folder, identity, &config)?;
     loop {
         let node = Node::start(folder, identity, &config)?;
         let listeners = Listeners::bind(&config.listen, BusyPort::Refuse)?;
@@ -60,7 +60,7 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
         if !stopped.begins_anew() || *stop.borrow() {
             return stopped.graceful();
         }
-        folder = stopped.folder;
+        (folder, identity) = stopped.begin_anew(identity, &config)?;
     }
 }
 

@@ -143,6 +143,13 @@ impl Member {
         }
     }
 
+    /// The same to all of them.
+    pub(super) fn tell_all_both_through(&self, through: Sequence, membership: &Membership) {
+        for (node, _) in membership.iter().filter(|(node, _)| *node != self.node) {
+            let _ = self.peers.send(node, both_through_frame(through));
+        }
+    }
+
     pub(super) fn change_taken(&mut self, taken: Result<(), ChangeRefusal>) {
         if let Some(waits) = self.change.take() {
             let _ = waits.send(taken);

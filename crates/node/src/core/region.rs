@@ -267,7 +267,11 @@ impl InRegion {
         });
         RegionStatus {
             region: self.id,
-            mode: name_of(self.region.mode()),
+            mode: match self.region.mode() {
+                // Its leader knows at once; the others, once they have not heard of a renewal for long enough.
+                Mode::Active(_) if !place.leads && !self.region.may_read(now) => "fenced",
+                mode => name_of(mode),
+            },
             lease: self.region.lease().cloned(),
             lease_remaining_ns: self.region.remaining_ns(now),
             answers_wait: self.region.answers_wait(),
@@ -365,9 +369,16 @@ where
 
     /// Tells everybody else how the region is.
     pub(super) fn tell_region(&self) {
-        if let Some(part) = &self.region {
-            part.sites.status(part.status());
+        let Some(part) = &self.region else { return };
+        if let Some(lease) = part.region.lease() {
+            self.shared.epoch.store(lease.epoch.0, Ordering::Release);
         }
+        let both = Sequence(self.shared.both_through.load(Ordering::Acquire));
+        if self.replica.leads() && both > Sequence(0) {
+            // They need it for what they keep, also where no answer waits for it.
+            self.member.tell_all_both_through(both, self.replica.applier().membership());
+        }
+        part.sites.status(part.status());
     }
 
     /// Another site, or an operator, says something.
@@ -441,6 +452,11 @@ where
         let epoch = part.region.lease().map(|lease| lease.epoch).unwrap_or_default();
         tracing::info!(mode = name_of(mode), epoch = epoch.0, leads, "the region's part has changed");
         self.shared.epoch.store(epoch.0, Ordering::Release);
+        if let (Mode::Active(_), Some(lease)) = (mode, part.region.lease()) {
+            // What came before this epoch is in both regions' logs.
+            let after = lease.began_after().unwrap_or_default();
+            self.shared.both_through.fetch_max(after.0, Ordering::AcqRel);
+        }
         if !matches!(mode, Mode::Standby) {
             part.follow = Follow {
                 even_at: part.sites.now(),

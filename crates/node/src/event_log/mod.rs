@@ -20,7 +20,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use gateway::handle::{History, HistoryError};
@@ -29,6 +29,21 @@ use wire::journal::Identity;
 
 use segment::{ReadError, Segment};
 pub use writer::{Gap, Writer};
+
+/// The files in `folder` that may hold something behind a sequence, in sequence.
+///
+/// # Errors
+/// The disk. A folder that isn't there holds nothing.
+pub fn segments_behind(folder: &Path, sequence: Sequence) -> io::Result<Vec<PathBuf>> {
+    let paths = match segment::list(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        listed => listed?,
+    };
+    // The last one that begins at or before the next sequence, and all behind it.
+    let next = segment::path_of(folder, sequence.next());
+    let first = paths.partition_point(|path| *path <= next).saturating_sub(1);
+    Ok(paths[first..].to_vec())
+}
 
 /// How the event log is kept.
 #[derive(Clone, Debug)]

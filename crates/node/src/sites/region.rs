@@ -1,30 +1,207 @@
 //! A node as one of a region: what its core, its voter of the lease group and the links to other sites say to each other.
 
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use engine::Exchange;
-use gateway::handle::RegionStatus;
+use gateway::handle::{CoreHandle as _, RegionStatus};
 use replica::lease::Elapsed;
 use replica::region::{OnStandbyLoss, RegionSettings};
+use tokio::sync::oneshot::error::TryRecvError;
 use types::{Epoch, Incarnation, Sequence, Timestamp};
-use wire::journal::NodeId;
+use wire::journal::{Identity, NodeId};
+use wire::membership::MembershipChange;
 use wire::peer::RaftMessage;
 use wire::site::{LeaseRefusal, LeaseView, LogPlace, SiteMessage};
 
 use super::follow::{FollowServer, batches_of};
-use super::voter::Voter;
-use super::{SiteInbox, SiteLinks, elapsed};
-use crate::config::{DurabilityConfig, PromotionConfig, Sites, SitesConfig, StandbyLossConfig};
+use super::store::{self, StoreError};
+use super::voter::{Voter, VoterConfig, VoterError, elapsed};
+use super::{SiteInbox, SiteLinks, SiteLinksConfig, SiteLinksError, lease_identity};
+use crate::config::{Config, DurabilityConfig, PromotionConfig, Sites, SitesConfig, StandbyLossConfig};
 use crate::core::{CoreEvent, RegionPart, SiteEvent};
+use crate::data_folder::DataFolder;
 use crate::journal::JournalHandle;
+use crate::rejoin::{self, FormerMember};
+use crate::threads::Threads;
 
 /// The core that runs an exchange.
 type Core = crate::core::Core<Exchange>;
 
+/// How often it is looked whether the founder has members to take in.
+const TAKE_IN_EVERY: Duration = Duration::from_millis(500);
+/// For how long a change of the members is waited for.
+const CHANGE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Why a node can't take its part in a region.
+#[derive(Debug, thiserror::Error)]
+pub enum RegionError {
+    /// It has no certificate.
+    #[error("take part in the region: the configuration has no [peers] certificate, private_key and ca")]
+    NoCertificate,
+    /// The links.
+    #[error("take part in the region: {0}")]
+    Links(#[from] SiteLinksError),
+    /// The voter.
+    #[error("take part in the region: {0}")]
+    Voter(#[from] VoterError),
+    /// Its folder.
+    #[error("take part in the region: {0}")]
+    Store(#[from] StoreError),
+    /// The threads.
+    #[error("take part in the region: start its threads: {0}")]
+    Start(#[from] io::Error),
+}
+
+/// The part of a node in its region: links to other sites, the voter, the stream to the standby.
+pub struct RegionRuntime {
+    shared: Arc<RegionShared>,
+    links: Arc<SiteLinks>,
+    stop: Sender<()>,
+    stopped: Receiver<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl RegionRuntime {
+    /// Binds the port and starts links and voter. None if the configuration names no region for this node.
+    ///
+    /// # Errors
+    /// The port, the certificates, what the voter kept, or the system.
+    pub fn prepare(
+        folder: &DataFolder,
+        identity: Identity,
+        config: &Config,
+        threads: &Arc<Threads>,
+    ) -> Result<Option<(Self, RegionPart)>, RegionError> {
+        let Some(sites) = config.sites.sites().filter(|sites| sites.region.is_some()) else {
+            return Ok(None);
+        };
+        let shared = Arc::<RegionShared>::default();
+        let Some(part) = region_part(&config.sites, &sites, identity.node, identity.incarnation, &shared) else {
+            return Ok(None);
+        };
+        let links = SiteLinksConfig {
+            cluster: identity.cluster,
+            node: identity.node,
+            role: config.node.role.into(),
+            listen: config.sites.listen,
+            files: config.peers.files().ok_or(RegionError::NoCertificate)?,
+            sites: sites.clone(),
+            threads: Arc::clone(threads),
+        };
+        let links = SiteLinks::start(links, Arc::clone(&shared) as _)?;
+        shared.set_links(&links);
+        if sites.lease_voters.contains(&identity.node) {
+            let voter = VoterConfig {
+                folder: folder.file("lease"),
+                identity: lease_identity(identity.cluster, identity.node),
+                voters: sites.lease_voters.clone(),
+                witness: sites.witness.as_ref().map_or(identity.node, |(node, _)| *node),
+                drift_ppm: config.sites.drift_ppm,
+                threads: Arc::clone(threads),
+            };
+            if !voter.folder.exists() {
+                store::found(&voter.folder)?;
+            }
+            let sender: Weak<SiteLinks> = Arc::downgrade(&links);
+            shared.set_voter(Voter::start(voter, sender as _)?);
+        }
+        let (stop, stopped) = bounded(0);
+        let runtime = Self {
+            shared,
+            links,
+            stop,
+            stopped,
+            thread: None,
+        };
+        Ok(Some((runtime, part)))
+    }
+
+    /// Starts what needs the core, for one that runs.
+    ///
+    /// # Errors
+    /// If the system has no room for another thread.
+    pub fn start(&mut self, core: &Arc<Core>, folder: &DataFolder) -> Result<(), RegionError> {
+        self.shared.start_following(core.journal().clone())?;
+        self.shared.set_core(core);
+        let members = rejoin::members_to_take_in(folder).unwrap_or_else(|error| {
+            tracing::error!(%error, "it is not known which nodes to take in; add them by hand");
+            Vec::new()
+        });
+        if members.is_empty() {
+            return Ok(());
+        }
+        let (core, file, stopped) = (Arc::downgrade(core), folder.file(rejoin::MEMBERS), self.stopped.clone());
+        let work = move || take_in(&core, &members, &file, &stopped);
+        self.thread = Some(std::thread::Builder::new().name("take-in".into()).spawn(work)?);
+        Ok(())
+    }
+
+    /// The links to other sites.
+    pub fn links(&self) -> &Arc<SiteLinks> {
+        &self.links
+    }
+
+    /// Ends all of it.
+    pub fn stop(self) {
+        drop(self.stop);
+        self.shared.stop();
+        self.links.stop();
+        if self.thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!(thread = "take-in", "the thread panicked");
+        }
+    }
+}
+
+/// Lets the nodes of the life before in again, one after the other, as long as this node leads.
+fn take_in(core: &Weak<Core>, members: &[FormerMember], file: &Path, stopped: &Receiver<()>) {
+    while stopped.recv_timeout(TAKE_IN_EVERY) == Err(RecvTimeoutError::Timeout) {
+        let Some(core) = core.upgrade() else { return };
+        let group = core.group();
+        let is_in = |node: u64| group.members.iter().any(|member| member.node == NodeId(node));
+        let Some(member) = members.iter().find(|member| !is_in(member.node)) else {
+            if let Err(error) = std::fs::remove_file(file) {
+                tracing::warn!(%error, path = %file.display(), "what says which nodes to take in stays");
+            }
+            return;
+        };
+        if group.leader != Some(group.node) {
+            continue;
+        }
+        let change = MembershipChange::Add {
+            node: NodeId(member.node),
+            address: member.address.clone(),
+            gateway: member.gateway,
+        };
+        let taken = core.change_members(change);
+        let until = Instant::now() + CHANGE_WITHIN;
+        match wait_for(taken, until) {
+            Some(Ok(())) => tracing::info!(node = member.node, "taken in again"),
+            Some(Err(error)) => tracing::debug!(node = member.node, %error, "not taken in yet"),
+            None => {}
+        }
+    }
+}
+
+/// What was answered, if it was in time.
+fn wait_for<T>(mut answer: tokio::sync::oneshot::Receiver<T>, until: Instant) -> Option<T> {
+    loop {
+        match answer.try_recv() {
+            Ok(answered) => return Some(answered),
+            Err(TryRecvError::Closed) => return None,
+            Err(TryRecvError::Empty) if Instant::now() >= until => return None,
+            Err(TryRecvError::Empty) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
 /// What the links' threads, the core and the voter share.
 #[derive(Default)]
-pub struct RegionShared {
+struct RegionShared {
     links: OnceLock<Weak<SiteLinks>>,
     core: OnceLock<Weak<Core>>,
     voter: OnceLock<Arc<Voter>>,
@@ -43,17 +220,17 @@ impl RegionShared {
     }
 
     /// The links that it sends through.
-    pub fn set_links(&self, links: &Arc<SiteLinks>) {
+    fn set_links(&self, links: &Arc<SiteLinks>) {
         let _ = self.links.set(Arc::downgrade(links));
     }
 
     /// The voter of this node, if it has one.
-    pub fn set_voter(&self, voter: Arc<Voter>) {
+    fn set_voter(&self, voter: Arc<Voter>) {
         let _ = self.voter.set(voter);
     }
 
     /// The core that runs.
-    pub fn set_core(&self, core: &Arc<Core>) {
+    fn set_core(&self, core: &Arc<Core>) {
         let _ = self.core.set(Arc::downgrade(core));
     }
 
@@ -61,7 +238,7 @@ impl RegionShared {
     ///
     /// # Errors
     /// If the system has no room for its thread.
-    pub fn start_following(self: &Arc<Self>, journal: JournalHandle) -> io::Result<()> {
+    fn start_following(self: &Arc<Self>, journal: JournalHandle) -> io::Result<()> {
         let shared = Arc::downgrade(self);
         let send = Box::new(move |to: NodeId, message: &SiteMessage| {
             let links = shared.upgrade().and_then(|shared| shared.links());
@@ -72,7 +249,7 @@ impl RegionShared {
     }
 
     /// Ends what it started.
-    pub fn stop(&self) {
+    fn stop(&self) {
         if let Some(follow) = self.follow.get() {
             follow.stop();
         }
@@ -125,11 +302,15 @@ impl SiteInbox for RegionShared {
         }
     }
 
-    fn link(&self, _peer: NodeId, _is_up: bool) {}
+    fn link(&self, peer: NodeId, is_up: bool) {
+        if let Some(voter) = self.voter.get() {
+            voter.link(peer, is_up);
+        }
+    }
 }
 
 /// The core's way to other sites.
-pub struct CoreSites(pub Arc<RegionShared>);
+struct CoreSites(Arc<RegionShared>);
 
 impl crate::core::Sites for CoreSites {
     fn now(&self) -> Elapsed {
@@ -166,7 +347,7 @@ impl crate::core::Sites for CoreSites {
 }
 
 /// What the core of a region is started with; none if the configuration names no region for this node.
-pub fn region_part(
+fn region_part(
     config: &SitesConfig,
     sites: &Sites,
     node: NodeId,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use types::{Sequence, StateMachine};
-use wire::journal::Identity;
+use wire::journal::{Identity, NodeId};
 use wire::membership::Membership;
 use wire::snapshot::{
     CheckedSnapshot, SNAPSHOT_HEADER_BYTES, SnapshotError, SnapshotHasher, SnapshotInfo, check_snapshot,
@@ -24,6 +24,8 @@ pub struct SnapshotFolder {
     pub folder: PathBuf,
     /// Whose they must be; which node made them does not matter.
     pub identity: Identity,
+    /// The node that the group begins with, where there is no snapshot yet.
+    pub founder: NodeId,
 }
 
 /// A snapshot that was read and found whole.
@@ -141,7 +143,7 @@ impl SnapshotFolder {
         if machine.recompute_state_hash() != info.state_hash || machine.state_hash() != info.state_hash {
             return Err(damaged(path, "its state does not have the hash that its header says"));
         }
-        let membership = membership.unwrap_or_else(Membership::founding);
+        let membership = membership.unwrap_or_else(|| self.founding());
         Ok(Loaded {
             info,
             machine,
@@ -222,14 +224,26 @@ impl SnapshotFolder {
         Ok(info)
     }
 
-    /// Deletes all but the newest [`SNAPSHOTS_KEPT`] and gives the headers of those, the oldest first.
-    pub fn prune(&self) -> Result<Vec<SnapshotInfo>, SnapshotFileError> {
+    /// What the group begins as.
+    pub fn founding(&self) -> Membership {
+        Membership::of_voters([self.founder])
+    }
+
+    /// Deletes all but the newest [`SNAPSHOTS_KEPT`], and the newest that ends no later than `at_most` if that is given.
+    /// Gives the headers of those that are kept, the oldest first.
+    pub fn prune(&self, at_most: Option<Sequence>) -> Result<Vec<SnapshotInfo>, SnapshotFileError> {
         let paths = self.list()?;
-        let (pruned, kept) = paths.split_at(paths.len().saturating_sub(SNAPSHOTS_KEPT));
-        for path in pruned {
+        let (older, newest) = paths.split_at(paths.len().saturating_sub(SNAPSHOTS_KEPT));
+        let behind = at_most.map(|at_most| self.path_of(at_most));
+        let old_enough = |path: &&PathBuf| behind.as_ref().is_some_and(|behind| *path <= behind);
+        let kept_too = match newest.first().filter(old_enough) {
+            Some(_) => None,
+            None => older.iter().rfind(old_enough),
+        };
+        for path in older.iter().filter(|path| Some(*path) != kept_too) {
             std::fs::remove_file(path).map_err(|error| failed(path, error))?;
         }
-        kept.iter().map(|path| self.header(path)).collect()
+        kept_too.into_iter().chain(newest).map(|path| self.header(path)).collect()
     }
 }
 

@@ -79,6 +79,9 @@ pub struct Maker<J> {
     pub keeps_journal: bool,
     /// Whether the disk is short: then the journal goes, even if the event log can't be written.
     pub pressure: Box<dyn Fn() -> bool + Send>,
+    /// The last sequence that the other region has for certain, of a region that is active: what follows on it may have
+    /// to be given to that one, or taken back here.
+    pub has_elsewhere: Box<dyn Fn() -> Option<Sequence> + Send>,
     /// Where it tells how far it is.
     pub status: Arc<MakerStatus>,
     /// Told of a state that differs, and of the file that says so.
@@ -176,7 +179,7 @@ impl<J: JournalSource> Maker<J> {
             bytes = info.state_bytes,
             "snapshot made"
         );
-        self.snapshots.prune()?;
+        self.snapshots.prune((self.has_elsewhere)())?;
         self.newest()?;
         Ok(())
     }
@@ -201,7 +204,8 @@ impl<J: JournalSource> Maker<J> {
     }
 
     fn retire(&self) -> Result<(), ReplayError> {
-        let kept = self.snapshots.prune()?;
+        let elsewhere = (self.has_elsewhere)();
+        let kept = self.snapshots.prune(elsewhere)?;
         if self.keeps_journal || kept.len() < SNAPSHOTS_KEPT {
             return Ok(());
         }
@@ -210,6 +214,7 @@ impl<J: JournalSource> Maker<J> {
             return Ok(());
         }
         let passed = self.passed(covered).min(self.events.last());
+        let passed = elsewhere.map_or(passed, |elsewhere| passed.min(elsewhere));
         self.journal.retire(covered.min(passed), LogIndex(kept[0].log_index))
     }
 

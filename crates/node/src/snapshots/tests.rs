@@ -16,6 +16,7 @@ fn folder(path: &Path) -> SnapshotFolder {
     SnapshotFolder {
         folder: path.join("snapshots"),
         identity: identity("test", 1),
+        founder: FOUNDER,
     }
 }
 
@@ -172,6 +173,7 @@ fn maker(path: &Path, journal: &Arc<MemoryJournal>) -> (Maker<MemoryJournal>, Wr
         journal_bytes: 10,
         keeps_journal: false,
         pressure: Box::new(|| false),
+        has_elsewhere: Box::new(|| None),
         status: Arc::default(),
         diverged: Box::new(|_| {}),
     };

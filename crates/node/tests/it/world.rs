@@ -142,6 +142,7 @@ pub fn replayed(node: &Node) -> (Sequence, u64) {
     let nowhere = SnapshotFolder {
         folder: "nowhere".into(),
         identity: *node.journal().identity(),
+        founder: wire::membership::FOUNDER,
     };
     let journal = node.journal();
     let mut replay = Replay::<engine::Exchange>::start(&nowhere, Sequence(0), journal.quarantined()).unwrap();
