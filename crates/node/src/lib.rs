@@ -31,6 +31,7 @@ pub mod processors;
 pub mod publisher;
 pub mod recovery;
 pub mod replay;
+pub mod sites;
 pub mod snapshots;
 pub mod threads;
 pub mod tls_files;
