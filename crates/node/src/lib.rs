@@ -32,6 +32,7 @@ pub mod publisher;
 pub mod recovery;
 pub mod rejoin;
 pub mod replay;
+pub mod sites;
 pub mod snapshots;
 pub mod threads;
 pub mod tls_files;

@@ -17,6 +17,8 @@ pub enum Role {
     Disk,
     /// It keeps the links to the other nodes of the group.
     Peers,
+    /// It votes on which region is active.
+    Lease,
 }
 
 impl Role {
@@ -27,6 +29,7 @@ impl Role {
             Self::Snapshots => "snapshots",
             Self::Disk => "disk",
             Self::Peers => "peers",
+            Self::Lease => "lease",
         }
     }
 
@@ -53,6 +56,10 @@ impl Role {
             Self::Peers => {
                 "A thread of the links between the nodes panicked: this node may not hear of the others or they of it. \
                  Keep the log for the developers and restart the node."
+            }
+            Self::Lease => {
+                "A thread of the lease voter panicked: the other two go on without it. Keep the log for the developers and \
+                 restart the node."
             }
         }
     }

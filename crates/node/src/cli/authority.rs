@@ -51,7 +51,7 @@ pub struct IssueArguments {
     /// Where the node is, 1 to 32 of [a-z0-9-].
     #[arg(long)]
     region: String,
-    /// What it may be: `node` with a journal and a vote, or `gateway`.
+    /// What it may be: `node` with a journal and a vote, `gateway`, or `witness` of a cluster of two regions.
     #[arg(long, default_value = "node", value_parser = role)]
     role: Role,
     /// The folder for node.pem, node.key and ca.pem; it is made if it isn't there.
@@ -63,7 +63,7 @@ pub struct IssueArguments {
 }
 
 fn role(text: &str) -> Result<Role, String> {
-    Role::from_name(text).ok_or_else(|| "it is neither `node` nor `gateway`".to_owned())
+    Role::from_name(text).ok_or_else(|| "it is neither `node` nor `gateway` nor `witness`".to_owned())
 }
 
 impl AuthorityCommand {

@@ -187,6 +187,7 @@ impl Prepared {
             listener,
             tls,
             peers: shared.addresses_of(membership),
+            expected: BTreeMap::new(),
             threads,
         };
         let (hears, learns) = (Arc::clone(&shared), Arc::clone(&shared));

@@ -8,7 +8,7 @@ use std::time::Instant;
 use std::{io, panic};
 
 use rustix::event::PollFlags;
-use types::Timestamp;
+use types::{GroupId, Timestamp};
 use wire::journal::NodeId;
 use wire::peer::{Frame, Pong, Role};
 
@@ -120,7 +120,7 @@ fn greet(shared: &Shared, socket: TcpStream) -> Result<Accepted, LinkError> {
     let named = peer_named(connection.tls()).map_err(|error| LinkError::Broken(error.to_string()))?;
     let peer = shared.peers.load().get(&named.name.node).cloned();
     let own = shared.hello();
-    let judged = judge(&own, &other, &named.name, peer.is_some());
+    let judged = judge(&own, &other, &named.name, shared.expected.get(&named.name.node), peer.is_some());
     let peer = match (judged, peer) {
         (Ok(_), Some(peer)) => peer,
         (Ok(_), None) => return Err(LinkError::Closed),
@@ -212,7 +212,7 @@ fn read(shared: &Shared, accepted: &mut Accepted) -> Result<(), LinkError> {
                 }
                 continue;
             }
-            check(&frame, peer.node, accepted.role, shared.own.node)?;
+            check(&frame, peer.node, accepted.role, shared.own.node, shared.own.group)?;
             if peer.is_over(shared) {
                 return Ok(());
             }
@@ -230,7 +230,7 @@ fn read(shared: &Shared, accepted: &mut Accepted) -> Result<(), LinkError> {
 }
 
 /// Whether a peer may say this, and says it as itself.
-fn check(frame: &Frame, peer: NodeId, role: Role, own: NodeId) -> Result<(), LinkError> {
+fn check(frame: &Frame, peer: NodeId, role: Role, own: NodeId, group: GroupId) -> Result<(), LinkError> {
     let kind = frame.kind().name();
     let message = match frame {
         Frame::Forward(_) | Frame::ControlRequest(_) | Frame::ControlAnswer(_) => return Ok(()),
@@ -244,6 +244,7 @@ fn check(frame: &Frame, peer: NodeId, role: Role, own: NodeId) -> Result<(), Lin
     };
     let may_say = match frame {
         // It takes clients from anywhere, so it is believed the least.
+        Frame::Raft(_) if role == Role::Witness => group == wire::site::LEASE_GROUP,
         Frame::Raft(message) => role == Role::Node || replica::is_a_followers(message),
         _ => role == Role::Node,
     };

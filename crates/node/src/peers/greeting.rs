@@ -2,10 +2,17 @@
 
 use wire::peer::{Hello, Refusal, RefusalCode};
 
+use super::ExpectedPeer;
 use super::name::PeerName;
 
 /// Compares what the other side says of itself with its certificate and with us. Answers the protocol version to speak.
-pub(super) fn judge(own: &Hello, other: &Hello, certificate: &PeerName, is_member: bool) -> Result<u16, Refusal> {
+pub(super) fn judge(
+    own: &Hello,
+    other: &Hello,
+    certificate: &PeerName,
+    expected: Option<&ExpectedPeer>,
+    is_member: bool,
+) -> Result<u16, Refusal> {
     let refuse = |code, text: String| Err(Refusal { code, text });
     let (here, there) = (own.node, other.node);
     if other.cluster != own.cluster {
@@ -26,6 +33,16 @@ pub(super) fn judge(own: &Hello, other: &Hello, certificate: &PeerName, is_membe
         let text = format!(
             "you say that you are {} {there}, and your certificate is of {certificate}: give each node its own",
             other.role
+        );
+        return refuse(RefusalCode::NotItsCertificate, text);
+    }
+    if let Some(ExpectedPeer { region, role }) = expected
+        && (*role != certificate.role || region.is_some_and(|region| region != certificate.region))
+    {
+        let region = region.map(|region| format!(" of region {region}")).unwrap_or_default();
+        let text = format!(
+            "node {there} is the {role}{region} here, and your certificate is of {certificate}: compare [sites] on both sides, \
+             or issue another certificate"
         );
         return refuse(RefusalCode::NotItsCertificate, text);
     }
@@ -83,7 +100,7 @@ mod tests {
         let check = |change: fn(&mut Hello), member, expected: Result<u16, RefusalCode>| {
             let mut other = hello(2);
             change(&mut other);
-            let judged = judge(&hello(1), &other, &certificate, member);
+            let judged = judge(&hello(1), &other, &certificate, None, member);
             if let Err(refusal) = &judged {
                 assert!(refusal.text.len() <= REFUSAL_TEXT_BYTES_MAX);
             }
@@ -118,5 +135,25 @@ mod tests {
             true,
             Err(RefusalCode::NoCommonVersion),
         );
+    }
+
+    #[test]
+    fn a_peer_is_where_it_is_expected_and_what() {
+        let certificate: PeerName = "spiffe://meridian/test/uae/2/node".parse().unwrap();
+        for (region, role, lets_in) in [
+            (None, Role::Node, true),
+            (Some("uae"), Role::Node, true),
+            (Some("singapore"), Role::Node, false),
+            (None, Role::Witness, false),
+        ] {
+            let region = region.map(|region| region.parse().unwrap());
+            let expected = ExpectedPeer { region, role };
+            let judged = judge(&hello(1), &hello(2), &certificate, Some(&expected), true);
+            assert_eq!(judged.is_ok(), lets_in, "{expected:?}");
+            if let Err(refusal) = judged {
+                assert_eq!(refusal.code, RefusalCode::NotItsCertificate);
+                assert!(refusal.text.len() <= REFUSAL_TEXT_BYTES_MAX);
+            }
+        }
     }
 }

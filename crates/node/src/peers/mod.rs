@@ -73,8 +73,19 @@ pub struct PeerConfig {
     pub tls: PeerTls,
     /// Where it reaches the others, as `host:port`. Itself among them is passed over.
     pub peers: BTreeMap<NodeId, String>,
+    /// What the certificates of some peers must say, besides their number.
+    pub expected: BTreeMap<NodeId, ExpectedPeer>,
     /// Where a panic of a thread shows.
     pub threads: Arc<Threads>,
+}
+
+/// What a peer's certificate must say of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpectedPeer {
+    /// Where it is; none: anywhere.
+    pub region: Option<name::Region>,
+    /// What it is for.
+    pub role: Role,
 }
 
 /// Takes a frame of a peer. The frames of one peer come in order and one at a time. While it waits, that peer waits.
@@ -101,6 +112,7 @@ struct Shared {
     tls: PeerTls,
     clock: Clock,
     peers: ArcSwap<BTreeMap<NodeId, Arc<Peer>>>,
+    expected: BTreeMap<NodeId, ExpectedPeer>,
     on_frame: OnFrame,
     on_change: OnChange,
     is_stopping: AtomicBool,
@@ -159,6 +171,7 @@ impl PeerLinks {
             listener,
             tls,
             peers,
+            expected,
             threads,
         } = config;
         listener.set_nonblocking(true)?;
@@ -179,6 +192,7 @@ impl PeerLinks {
             tls,
             clock: Clock::default(),
             peers: ArcSwap::from_pointee(BTreeMap::new()),
+            expected,
             on_frame,
             on_change,
             is_stopping: AtomicBool::new(false),

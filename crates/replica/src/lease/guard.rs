@@ -43,8 +43,13 @@ impl LeaseGuard {
 
     /// For how long nobody may be promoted, in nanoseconds. Only a leader knows.
     pub fn remaining_ns(&self, now: Elapsed, lease_ns: u64, drift_ppm: u32) -> Option<u64> {
-        let whole = lease_ns.saturating_add(scaled(lease_ns, drift_ppm));
+        let whole = Self::whole_ns(lease_ns, drift_ppm);
         self.leads.then(|| whole.saturating_sub(now.since(self.counts_from)))
+    }
+
+    /// How long it counts: lease x (1 + drift), in nanoseconds.
+    pub fn whole_ns(lease_ns: u64, drift_ppm: u32) -> u64 {
+        lease_ns.saturating_add(scaled(lease_ns, drift_ppm))
     }
 }
 

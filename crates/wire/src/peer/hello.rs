@@ -40,20 +40,26 @@ pub enum Role {
     Node = 1,
     /// It takes clients' connections and has no journal.
     Gateway = 2,
+    /// It votes on which region is active, and does nothing else.
+    Witness = 3,
 }
 
 impl Role {
+    /// All of them.
+    const ALL: [Self; 3] = [Self::Node, Self::Gateway, Self::Witness];
+
     /// Its name in certificates and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Node => "node",
             Self::Gateway => "gateway",
+            Self::Witness => "witness",
         }
     }
 
     /// The role of this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Node, Self::Gateway].into_iter().find(|role| role.name() == name)
+        Self::ALL.into_iter().find(|role| role.name() == name)
     }
 }
 
@@ -165,8 +171,7 @@ impl Hello {
         let cluster = cluster.and_then(|text| text.parse().ok());
         let program = text(&layout.program, layout.program_length);
         let program = program.and_then(|text| program_version(text).ok());
-        let role = [Role::Node, Role::Gateway];
-        let role = role.into_iter().find(|role| *role as u8 == layout.role);
+        let role = Role::ALL.into_iter().find(|role| *role as u8 == layout.role);
         if layout.protocol_min.get() > layout.protocol_max.get() {
             return Err(FrameError::Content("a hello whose oldest version is above its newest"));
         }

@@ -178,6 +178,7 @@ fn start(
         listener,
         tls,
         peers: map(peers),
+        expected: BTreeMap::new(),
         threads: Arc::default(),
     };
     let on_change = move |change| {
