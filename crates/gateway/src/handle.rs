@@ -215,7 +215,11 @@ impl Applied {
 
     /// Where the command is durable.
     pub fn durable_in(&self) -> DurableIn {
-        if self.in_both { DurableIn::Both } else { DurableIn::Region }
+        if self.in_both {
+            DurableIn::Both
+        } else {
+            DurableIn::Region
+        }
     }
 
     /// When the gateway read the command's first byte.

@@ -161,7 +161,11 @@ impl Stopped {
     /// The disk. The next start goes on with it.
     pub fn begin_anew(self, identity: Identity, config: &Config) -> Result<(DataFolder, Identity), StartError> {
         let Self {
-            folder, end, members, applied, ..
+            folder,
+            end,
+            members,
+            applied,
+            ..
         } = self;
         if let CoreEnd::BeginsLife {
             incarnation,
@@ -237,7 +241,15 @@ impl Node {
         let ended = move |end: &CoreEnd| {
             tell_again.send_replace(matches!(end, CoreEnd::Installed | CoreEnd::BeginsLife { .. }));
         };
-        let started = Core::start(&core_settings, recovered, publish, peers, part, figures::observer(), ended);
+        let started = Core::start(
+            &core_settings,
+            recovered,
+            publish,
+            peers,
+            part,
+            figures::observer(),
+            ended,
+        );
         let (core, core_thread) = started.map_err(|error| StartError::Thread("core", error))?;
         if membership.is_lone_voter(identity.node) && region.is_none() {
             wait_until_accepting(&core, &core_thread);
@@ -547,7 +559,10 @@ fn has_elsewhere(core: &Arc<Core>) -> Box<dyn Fn() -> Option<Sequence> + Send> {
     Box::new(move || {
         let core = core.upgrade()?;
         let region = core.region()?;
-        let active = region.lease.as_ref().is_some_and(|lease| lease.active == Some(region.region));
+        let active = region
+            .lease
+            .as_ref()
+            .is_some_and(|lease| lease.active == Some(region.region));
         active.then(|| core.both_through())
     })
 }

@@ -40,7 +40,7 @@ pub const MEMBERS: &str = "MEMBERS_TO_TAKE_IN";
 /// What the folders of void journals are called, with the life behind it.
 pub const VOID: &str = "void-";
 /// The file in such a folder that says what is void.
-pub const VOID_FILE: &str = "void.toml";
+pub const VOID_FILE: &str = "void.json";
 
 /// A life that begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,13 +104,13 @@ impl NextLife {
 
     /// Says durably that this life begins: from here on a start goes on with it.
     pub fn announce(&self, folder: &DataFolder) -> Result<(), DataFolderError> {
-        let text = toml_of(self, &folder.file(MARKER))?;
+        let text = json_of(self, &folder.file(MARKER))?;
         folder.write(MARKER, text.as_bytes(), 0o600)
     }
 }
 
-fn toml_of(life: &NextLife, path: &Path) -> Result<String, DataFolderError> {
-    toml::to_string(life).map_err(|error| DataFolderError::Io {
+fn json_of(life: &NextLife, path: &Path) -> Result<String, DataFolderError> {
+    serde_json::to_string_pretty(life).map_err(|error| DataFolderError::Io {
         path: path.to_owned(),
         error: io::Error::other(error),
     })
@@ -125,7 +125,7 @@ pub fn go_on(folder: &DataFolder, identity: Identity, config: &Config) -> Result
         return Ok(identity);
     };
     let marker = folder.file(MARKER);
-    let life: NextLife = toml::from_str(&text).map_err(|error| DataFolderError::Damaged {
+    let life: NextLife = serde_json::from_str(&text).map_err(|error| DataFolderError::Damaged {
         path: marker.clone(),
         reason: error.to_string(),
     })?;
@@ -148,14 +148,16 @@ pub fn go_on(folder: &DataFolder, identity: Identity, config: &Config) -> Result
     };
     // As long as the folder belongs to the life that ended, its journal is that one's.
     if folder.read_identity()?.incarnation != next.incarnation {
-        std::fs::write(void.join(VOID_FILE), toml_of(&life, &void)?).map_err(io(&void))?;
+        std::fs::write(void.join(VOID_FILE), json_of(&life, &void)?).map_err(io(&void))?;
         if folder.journal().exists() && !void.join("journal").exists() {
             std::fs::rename(folder.journal(), void.join("journal")).map_err(io(&void))?;
         }
         for (what, roll_back) in DERIVED {
             roll_back(folder, &void, &life).map_err(io(&folder.file(what)))?;
         }
-        std::fs::File::open(&void).and_then(|void| void.sync_all()).map_err(io(&void))?;
+        std::fs::File::open(&void)
+            .and_then(|void| void.sync_all())
+            .map_err(io(&void))?;
         begin(folder, &next, &life, &void, config)?;
         folder.finish_founded(&next, NodeId(life.founder))?;
     }
@@ -164,7 +166,13 @@ pub fn go_on(folder: &DataFolder, identity: Identity, config: &Config) -> Result
 }
 
 /// The journal of the new life, and of its founder the snapshot that it begins with.
-fn begin(folder: &DataFolder, next: &Identity, life: &NextLife, void: &Path, config: &Config) -> Result<(), StartError> {
+fn begin(
+    folder: &DataFolder,
+    next: &Identity,
+    life: &NextLife,
+    void: &Path,
+    config: &Config,
+) -> Result<(), StartError> {
     let settings = journal_settings(folder, *next, config);
     // A crash may have left one that is not finished.
     match std::fs::remove_dir_all(&settings.folder) {
@@ -183,15 +191,20 @@ fn begin(folder: &DataFolder, next: &Identity, life: &NextLife, void: &Path, con
     if next.node != NodeId(life.founder) {
         return Ok(());
     }
-    let others: Vec<&FormerMember> = life.members.iter().filter(|member| member.node != next.node.0).collect();
+    let others: Vec<&FormerMember> = life
+        .members
+        .iter()
+        .filter(|member| member.node != next.node.0)
+        .collect();
     #[derive(Serialize)]
     struct Members<'a> {
         members: Vec<&'a FormerMember>,
     }
-    let text = toml::to_string(&Members { members: others }).map_err(|error| DataFolderError::Damaged {
-        path: folder.file(MEMBERS),
-        reason: error.to_string(),
-    })?;
+    let text =
+        serde_json::to_string_pretty(&Members { members: others }).map_err(|error| DataFolderError::Damaged {
+            path: folder.file(MEMBERS),
+            reason: error.to_string(),
+        })?;
     folder.write(MEMBERS, text.as_bytes(), 0o600)?;
     let founder = NodeId(life.founder);
     // Those of the life that ended hold too, up to where it does.
@@ -257,11 +270,16 @@ fn remove_others(own: &SnapshotFolder, kept: Sequence) -> Result<(), StartError>
 
 fn roll_back_snapshots(folder: &DataFolder, void: &Path, life: &NextLife) -> io::Result<()> {
     let from = folder.snapshots();
-    let is_founder = folder.read_identity().is_ok_and(|identity| identity.node.0 == life.founder);
+    let is_founder = folder
+        .read_identity()
+        .is_ok_and(|identity| identity.node.0 == life.founder);
     let target = void.join("snapshots");
     std::fs::create_dir_all(&target)?;
     for path in files_of(&from)? {
-        let number = path.file_stem().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+        let number = path
+            .file_stem()
+            .and_then(|name| name.to_str())
+            .and_then(|name| name.parse().ok());
         let holds = is_founder && number.is_some_and(|last: u64| last <= life.kept);
         if !holds && let Some(name) = path.file_name() {
             std::fs::rename(&path, target.join(name))?;
@@ -273,7 +291,9 @@ fn roll_back_snapshots(folder: &DataFolder, void: &Path, life: &NextLife) -> io:
 /// The founder's event log is cut by its next start, to where its state stands; what it loses by that is copied before.
 /// The others begin theirs anew, with the snapshot that they are sent.
 fn roll_back_events(folder: &DataFolder, void: &Path, life: &NextLife) -> io::Result<()> {
-    let is_founder = folder.read_identity().is_ok_and(|identity| identity.node.0 == life.founder);
+    let is_founder = folder
+        .read_identity()
+        .is_ok_and(|identity| identity.node.0 == life.founder);
     let (from, target) = (folder.events(), void.join("events"));
     std::fs::create_dir_all(&target)?;
     for path in event_log::segments_behind(&from, Sequence(if is_founder { life.kept } else { 0 }))? {
@@ -307,7 +327,7 @@ pub fn members_to_take_in(folder: &DataFolder) -> Result<Vec<FormerMember>, Data
     let Some(text) = folder.read(MEMBERS)? else {
         return Ok(Vec::new());
     };
-    let members: Members = toml::from_str(&text).map_err(|error| DataFolderError::Damaged {
+    let members: Members = serde_json::from_str(&text).map_err(|error| DataFolderError::Damaged {
         path: folder.file(MEMBERS),
         reason: error.to_string(),
     })?;

@@ -25,7 +25,9 @@ pub enum CoreEnd {
     )]
     Adopt(std::io::Error),
     /// Another region's log holds, and this one has what that has not: the group begins a new life.
-    #[error("this life of the group is over: the node begins incarnation {incarnation} with what holds, through {kept}")]
+    #[error(
+        "this life of the group is over: the node begins incarnation {incarnation} with what holds, through {kept}"
+    )]
     BeginsLife {
         /// The next life.
         incarnation: Incarnation,

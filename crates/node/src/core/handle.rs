@@ -24,8 +24,8 @@ use wire::site::LeaseRefusal;
 use super::forward::Moment;
 use super::group::{CoreEvent, Peers};
 use super::member::Member;
-use super::region::{InRegion, RegionPart, SiteEvent};
 use super::pace::Pace;
+use super::region::{InRegion, RegionPart, SiteEvent};
 use super::seat::Seat;
 use super::state::{CoreState, Inline};
 use super::thread::CoreThread;
@@ -544,7 +544,9 @@ where
 
     fn operate_region(&self, operation: RegionOperation) -> oneshot::Receiver<Result<Epoch, LeaseRefusal>> {
         let (tell, told) = oneshot::channel();
-        let _ = self.events.try_send(CoreEvent::Site(SiteEvent::Operate(operation, tell)));
+        let _ = self
+            .events
+            .try_send(CoreEvent::Site(SiteEvent::Operate(operation, tell)));
         told
     }
 

@@ -245,13 +245,19 @@ impl InRegion {
         let standby = (place.leads && active).then(|| {
             let oldest = self.moments.front();
             let newest = self.moments.back();
-            let bytes = oldest.zip(newest).map_or(0, |(oldest, newest)| newest.journal_bytes - oldest.journal_bytes);
+            let bytes = oldest
+                .zip(newest)
+                .map_or(0, |(oldest, newest)| newest.journal_bytes - oldest.journal_bytes);
             let sequences = place.applied.sequence.0.saturating_sub(following.through.0);
             Lag {
                 through: following.through,
                 sequences,
                 bytes: if sequences > 0 { bytes } else { 0 },
-                ns: if sequences > 0 { oldest.map_or(0, |oldest| now.since(oldest.at)) } else { 0 },
+                ns: if sequences > 0 {
+                    oldest.map_or(0, |oldest| now.since(oldest.at))
+                } else {
+                    0
+                },
                 heard_ns_ago: following.heard_at.map(|at| now.since(at)),
             }
         });
@@ -261,7 +267,11 @@ impl InRegion {
                 through: place.applied.sequence,
                 sequences,
                 bytes: self.follow.incoming_bytes as u64,
-                ns: if sequences > 0 { now.since(self.follow.even_at) } else { 0 },
+                ns: if sequences > 0 {
+                    now.since(self.follow.even_at)
+                } else {
+                    0
+                },
                 heard_ns_ago: (self.follow.heard_at > Elapsed(0)).then(|| now.since(self.follow.heard_at)),
             }
         });
@@ -376,7 +386,8 @@ where
         let both = Sequence(self.shared.both_through.load(Ordering::Acquire));
         if self.replica.leads() && both > Sequence(0) {
             // They need it for what they keep, also where no answer waits for it.
-            self.member.tell_all_both_through(both, self.replica.applier().membership());
+            self.member
+                .tell_all_both_through(both, self.replica.applier().membership());
         }
         part.sites.status(part.status());
     }
@@ -399,7 +410,9 @@ where
 
     fn do_as_the_region_says(&mut self) -> Result<(), CoreEnd> {
         loop {
-            let Some(part) = self.region.as_mut() else { return Ok(()) };
+            let Some(part) = self.region.as_mut() else {
+                return Ok(());
+            };
             if part.outputs.is_empty() {
                 return Ok(());
             }
@@ -414,7 +427,9 @@ where
     }
 
     fn do_one(&mut self, output: RegionOutput) -> Result<(), CoreEnd> {
-        let Some(part) = self.region.as_mut() else { return Ok(()) };
+        let Some(part) = self.region.as_mut() else {
+            return Ok(());
+        };
         match output {
             RegionOutput::Ask { to, id, command } => {
                 // What is not taken is asked again.
@@ -447,10 +462,17 @@ where
     }
 
     fn mode_changed(&mut self, mode: Mode) -> Result<(), CoreEnd> {
-        let Some(part) = self.region.as_mut() else { return Ok(()) };
+        let Some(part) = self.region.as_mut() else {
+            return Ok(());
+        };
         let leads = part.told.is_some_and(|place| place.leads);
         let epoch = part.region.lease().map(|lease| lease.epoch).unwrap_or_default();
-        tracing::info!(mode = name_of(mode), epoch = epoch.0, leads, "the region's part has changed");
+        tracing::info!(
+            mode = name_of(mode),
+            epoch = epoch.0,
+            leads,
+            "the region's part has changed"
+        );
         self.shared.epoch.store(epoch.0, Ordering::Release);
         if let (Mode::Active(_), Some(lease)) = (mode, part.region.lease()) {
             // What came before this epoch is in both regions' logs.
@@ -496,7 +518,8 @@ where
             return;
         };
         if let (Some(place), Some(lease)) = (part.told, part.region.lease()) {
-            part.sites.committed(Some(lease.epoch), place.applied.sequence, place.stamp);
+            part.sites
+                .committed(Some(lease.epoch), place.applied.sequence, place.stamp);
         }
         let both = answerable.both_through;
         let before = self.shared.both_through.swap(both.0, Ordering::AcqRel);
@@ -521,11 +544,14 @@ where
         loop {
             let room = self.journal.room() == Room::Enough;
             let in_flight = self.replica.in_flight_count();
-            let Some(part) = self.region.as_mut() else { return Ok(()) };
+            let Some(part) = self.region.as_mut() else {
+                return Ok(());
+            };
             if part.follow.incoming.is_empty() || !part.region.follows() || !room || in_flight >= FOLLOW_IN_FLIGHT_MAX {
                 return Ok(());
             }
-            let Some(batches) = part.next_batches(self.replica.next_sequence(), FOLLOW_IN_FLIGHT_MAX - in_flight) else {
+            let Some(batches) = part.next_batches(self.replica.next_sequence(), FOLLOW_IN_FLIGHT_MAX - in_flight)
+            else {
                 continue;
             };
             self.step(Input::Follow(batches))?;
@@ -710,7 +736,10 @@ impl InRegion {
                 None
             }
             _ => {
-                tracing::warn!(next = next.0, "what comes from the active region does not follow; it is asked for again");
+                tracing::warn!(
+                    next = next.0,
+                    "what comes from the active region does not follow; it is asked for again"
+                );
                 self.follow.stream = 0;
                 self.follow.incoming.clear();
                 self.follow.incoming_bytes = 0;

@@ -132,7 +132,16 @@ fn start_with(recovered: Recovered<Fragile>, publisher_room: usize, inline_sync_
         gateway: false,
         repairing: false,
     };
-    let (core, thread) = Core::start(&core_settings, recovered, publish, Box::new(NoPeers), None, |_| {}, |_| {}).unwrap();
+    let (core, thread) = Core::start(
+        &core_settings,
+        recovered,
+        publish,
+        Box::new(NoPeers),
+        None,
+        |_| {},
+        |_| {},
+    )
+    .unwrap();
     while core.status().accepting == Err(NotAccepting::Starting) {
         std::thread::yield_now();
     }

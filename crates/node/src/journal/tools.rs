@@ -169,7 +169,7 @@ impl Looked {
         let snapshots = SnapshotFolder {
             folder: data.join("snapshots"),
             identity,
-            founder: crate::data_folder::founder_of(&data),
+            founder: crate::data_folder::founder_of(data),
         };
         let newest = if snapshots.folder.is_dir() {
             snapshots.list()?.pop()

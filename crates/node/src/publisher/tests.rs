@@ -19,7 +19,7 @@ fn snapshots(path: &Path) -> SnapshotFolder {
     SnapshotFolder {
         folder: path.join("snapshots"),
         identity: identity(),
-        founder: FOUNDER,
+        founder: wire::membership::FOUNDER,
     }
 }
 

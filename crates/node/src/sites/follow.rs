@@ -270,7 +270,11 @@ fn find(journal: &JournalHandle, place: LogPlace) -> Result<JournalReader, Ended
         let last = header.last_sequence();
         if last >= place.sequence {
             let is_same = last == place.sequence && read.entry.chain == place.chain;
-            return if is_same { Ok(reader) } else { Err(forked(begin.sequence)) };
+            return if is_same {
+                Ok(reader)
+            } else {
+                Err(forked(begin.sequence))
+            };
         }
     }
     // It has more than is committed here.

@@ -9,10 +9,12 @@
 //! The links here are apart from those of a region's own group (`peers`): another port, another group in the greeting, so
 //! that neither is ever mistaken for the other. They carry [`SiteMessage`]s, and consensus of the lease group alone.
 
+pub mod follow;
+pub mod region;
 pub mod store;
-pub mod voter;
 #[cfg(test)]
 mod tests;
+pub mod voter;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};

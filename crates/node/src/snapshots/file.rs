@@ -243,7 +243,11 @@ impl SnapshotFolder {
         for path in older.iter().filter(|path| Some(*path) != kept_too) {
             std::fs::remove_file(path).map_err(|error| failed(path, error))?;
         }
-        kept_too.into_iter().chain(newest).map(|path| self.header(path)).collect()
+        kept_too
+            .into_iter()
+            .chain(newest)
+            .map(|path| self.header(path))
+            .collect()
     }
 }
 

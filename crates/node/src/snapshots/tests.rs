@@ -16,7 +16,7 @@ fn folder(path: &Path) -> SnapshotFolder {
     SnapshotFolder {
         folder: path.join("snapshots"),
         identity: identity("test", 1),
-        founder: FOUNDER,
+        founder: wire::membership::FOUNDER,
     }
 }
 
@@ -112,7 +112,7 @@ fn a_damaged_newest_one_falls_back_to_the_older_one() {
         std::fs::write(&path, bytes).unwrap();
         assert_eq!(newest(&folder), Some(10), "{name}");
         write(&folder, 30);
-        let kept = folder.prune().unwrap();
+        let kept = folder.prune(None).unwrap();
         let kept: Vec<_> = kept.iter().map(|info| info.last_sequence.0).collect();
         assert_eq!(kept, [10, 30], "{name}: a damaged one is none of those kept");
     }
@@ -151,7 +151,7 @@ fn the_last_ones_are_kept() {
     for last in [10, 20, 30, 40] {
         write(&folder, last);
     }
-    let kept = folder.prune().unwrap();
+    let kept = folder.prune(None).unwrap();
     assert_eq!(kept.len(), SNAPSHOTS_KEPT);
     assert_eq!((kept[0].last_sequence, newest(&folder)), (Sequence(30), Some(40)));
 }

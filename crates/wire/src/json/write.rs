@@ -403,7 +403,11 @@ mod tests {
                 priority_kept: [None, Some(true), Some(false)][usize::try_from(number % 3).unwrap()],
                 burnt: false,
                 committed_at: Some(Timestamp(3)),
-                durable_in: if number % 2 == 0 { DurableIn::Both } else { DurableIn::Region },
+                durable_in: if number % 2 == 0 {
+                    DurableIn::Both
+                } else {
+                    DurableIn::Region
+                },
                 ..burnt
             });
         }

@@ -271,7 +271,10 @@ impl Seat {
                 actions.push(Action::Repaired);
             }
             Output::Leader(leader) => tracing::info!(?leader, "the lease group's leader"),
-            Output::HandingOver { to, why } if why == HandOver::Asked => {
+            Output::HandingOver {
+                to,
+                why: HandOver::Asked,
+            } => {
                 tracing::debug!(%to, "leadership of the lease group is being handed over");
             }
             Output::HandingOver { to, why } => {
@@ -374,7 +377,8 @@ impl Seat {
             return;
         }
         let last = self.replica.last_index();
-        let has_all = |(peer, matched, heard): (NodeId, LogIndex, bool)| peer == self.witness && heard && matched == last;
+        let has_all =
+            |(peer, matched, heard): (NodeId, LogIndex, bool)| peer == self.witness && heard && matched == last;
         if self.replica.peers().into_iter().any(has_all) {
             self.handed_over_at = Some(now);
             let to = Some(self.witness);
