@@ -2,10 +2,21 @@
 
 use std::time::Duration;
 
-use types::ClusterId;
+use types::{ClusterId, RegionId};
 
 use crate::rate_limits::RateLimitsConfig;
 use crate::tls::Tls;
+
+/// A region, as clients and operators are told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedRegion {
+    /// Its number.
+    pub id: RegionId,
+    /// Its name.
+    pub name: String,
+    /// Where clients reach it; may be empty.
+    pub url: String,
+}
 
 /// What an operator sets of the gateway.
 #[derive(Clone, Debug)]
@@ -22,6 +33,8 @@ pub struct GatewayConfig {
     pub write_timeout: Duration,
     /// How long the gateway waits for the core's answer before it says that the outcome is unknown.
     pub answer_timeout: Duration,
+    /// The regions, if there are several.
+    pub regions: Vec<NamedRegion>,
     /// How long a query waits until the view has what the core has executed.
     pub view_timeout: Duration,
     /// How long a WebSocket session may take no output before it is let go.
@@ -46,6 +59,7 @@ impl GatewayConfig {
             body_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(30),
             answer_timeout: Duration::from_secs(5),
+            regions: Vec::new(),
             view_timeout: Duration::from_secs(2),
             session_write_timeout: Duration::from_secs(10),
             session_idle_timeout: Duration::from_secs(45),

@@ -56,11 +56,31 @@ impl Shared {
 
     /// Why a command was not taken.
     pub fn not_taken(&self, error: SubmitError) -> Failure {
+        if error == SubmitError::NotAccepting(NotAccepting::NotActive) {
+            return self.not_active();
+        }
         if error != SubmitError::NotAccepting(NotAccepting::NotLeader) {
             return error.into();
         }
         // It would have been passed on if that had been possible, so waiting helps.
         not_leader(&self.core.group()).retry_later()
+    }
+
+    /// The region is not active: which one is, as far as this node knows.
+    fn not_active(&self) -> Failure {
+        let failure = Failure::new(Refusal::RegionNotActive);
+        let own = self.core.region();
+        let active = own
+            .as_ref()
+            .and_then(|own| own.lease.as_ref())
+            .and_then(|lease| lease.active);
+        let other = active.filter(|active| own.is_some_and(|own| own.region != *active));
+        match other.and_then(|other| self.config.regions.iter().find(|region| region.id == other)) {
+            Some(region) if region.url.is_empty() => failure.detail(format!("Region {} is active.", region.name)),
+            Some(region) => failure.detail(format!("Region {} is active: {}", region.name, region.url)),
+            None => failure,
+        }
+        .retry_later()
     }
 
     /// Why the members were not changed, or leadership was not handed over.

@@ -38,7 +38,7 @@ pub mod view;
 pub mod waiting;
 mod ws;
 
-pub use config::GatewayConfig;
+pub use config::{GatewayConfig, NamedRegion};
 pub use docs::as_json as openapi_as_json;
 pub use failure::Failure;
 pub use gateway::Gateway;

@@ -6,6 +6,7 @@ mod admin_intake;
 mod cluster;
 mod market;
 mod orders;
+mod region;
 pub(crate) mod validate;
 
 use std::sync::Arc;
@@ -95,5 +96,9 @@ fn admin_routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(cluster::add_member))
         .routes(routes!(cluster::remove_member))
         .routes(routes!(cluster::transfer_leadership))
+        .routes(routes!(region::status))
+        .routes(routes!(region::switch_over))
+        .routes(routes!(region::promote))
+        .routes(routes!(region::demote))
         .routes(routes!(market::time))
 }

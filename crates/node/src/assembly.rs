@@ -15,7 +15,7 @@ use engine::Exchange;
 use gateway::handle::{CoreHandle, History, MemberStatus, NotAccepting};
 use gateway::sealing::{SEALING_KEY_BYTES, SealingKey};
 use gateway::view::{View, ViewLimits};
-use gateway::{Gateway, GatewayConfig};
+use gateway::{Gateway, GatewayConfig, NamedRegion};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -257,6 +257,7 @@ impl Node {
         let handle: Arc<dyn CoreHandle> = Arc::clone(&core) as _;
         let history: Arc<dyn History> = Arc::clone(&events) as _;
         let mut settings = gateway_config(&identity, config);
+        settings.regions = named_regions(config);
         settings.tls = tls.as_ref().map(TlsFiles::tls);
         let gateway = Gateway::new(settings, Arc::clone(&handle), history, view, sealing);
 
@@ -671,6 +672,17 @@ fn event_log_config(folder: &DataFolder, identity: Identity, config: &Config) ->
         keep_ns: u64::from(events.keep_hours) * 3_600 * Timestamp::SECOND,
         recent_bytes_max: events.memory_size_max.as_usize(),
     }
+}
+
+fn named_regions(config: &Config) -> Vec<NamedRegion> {
+    let sites = config.sites.sites();
+    let regions = sites.into_iter().flat_map(|sites| sites.regions);
+    let named = regions.map(|(id, site)| NamedRegion {
+        id,
+        name: site.name,
+        url: site.url,
+    });
+    named.collect()
 }
 
 fn gateway_config(identity: &Identity, config: &Config) -> GatewayConfig {

@@ -63,6 +63,7 @@ pub fn create_further(
     path: &Path,
     cluster: ClusterId,
     node: NodeId,
+    founder: NodeId,
     sealing_key: &[u8],
     config: &Config,
 ) -> Result<(), NewClusterError> {
@@ -70,7 +71,7 @@ pub fn create_further(
         return Err(NewClusterError::SealingKeyLength(sealing_key.len()));
     }
     let (folder, identity) = create_node(path, cluster, node, sealing_key, config)?;
-    folder.finish(&identity)?;
+    folder.finish_founded(&identity, founder)?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use gateway::handle::CoreHandle;
+use gateway::handle::{CoreHandle, NotAccepting};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde_json::json;
 use wire::errors::{ErrorCode, Refusal};
@@ -95,6 +95,10 @@ async fn active(State(operations): State<Operations>) -> Response {
             let why = (code_of(Refusal::NoLeader), "Nobody leads the group at the moment.");
             (StatusCode::SERVICE_UNAVAILABLE, Some(why))
         }
+        (Ok(()), Some(_)) if operations.core.region().is_some_and(|region| region.mode != "active") => {
+            let why = NotAccepting::NotActive;
+            (StatusCode::SERVICE_UNAVAILABLE, Some((code_of(why), why.sentence())))
+        }
         (Ok(()), Some(_)) => (StatusCode::OK, None),
     };
     let body = json!({
@@ -124,7 +128,7 @@ async fn render_metrics(State(operations): State<Operations>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use gateway::handle::{CoreStatus, GroupStatus, NotAccepting, SubmitError};
+    use gateway::handle::{CoreStatus, GroupStatus, SubmitError};
     use gateway::stages::Stages;
     use gateway::waiting::Waiter;
     use types::{Command, Epoch, GroupId, Incarnation, Sequence, Timestamp};

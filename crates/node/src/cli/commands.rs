@@ -7,6 +7,7 @@ use super::admin::{self, AdminCommand};
 use super::cluster::{self, ClusterCommand};
 use super::connection::ConnectionArguments;
 use super::order::{self, OrderCommand};
+use super::region::{self, RegionCommand};
 use super::{account, exit, lobster, market, sign, watch};
 
 /// What a client or an operator can ask.
@@ -37,6 +38,9 @@ pub enum ClientCommand {
     /// Who belongs to the group and who leads it: show it, add and remove nodes, hand leadership over.
     #[command(subcommand, after_help = exit::HELP)]
     Cluster(ClusterCommand),
+    /// Which region is active: show it, switch over, promote, demote.
+    #[command(subcommand, after_help = exit::HELP)]
+    Region(RegionCommand),
     /// Send a record of real orders to a running node and compare what becomes of them.
     #[command(subcommand, after_help = exit::HELP)]
     Replay(ReplayCommand),
@@ -68,6 +72,7 @@ pub fn run(connection: &ConnectionArguments, command: &ClientCommand) -> Result<
             ClientCommand::Watch(arguments) => watch::run(connection, arguments).await,
             ClientCommand::Admin(command) => admin::run(connection, command).await,
             ClientCommand::Cluster(command) => cluster::run(connection, command).await,
+            ClientCommand::Region(command) => region::run(connection, command).await,
             ClientCommand::Replay(ReplayCommand::Lobster(arguments)) => lobster::run(connection, arguments).await,
         }
     })

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use client::Secret;
 use types::ClusterId;
 use wire::journal::NodeId;
+use wire::membership::FOUNDER;
 
 use super::InitArguments;
 use crate::assembly::Node;
@@ -23,7 +24,9 @@ pub fn run(arguments: &InitArguments) -> Result<()> {
         None => new_cluster::random_cluster_id("meridian"),
     };
     if let (Some(node), Some(sealing_key)) = (arguments.node, &arguments.sealing_key) {
-        return further_node(&arguments.data, cluster_id, NodeId(node), sealing_key, &config);
+        let node = NodeId(node);
+        let founder = if arguments.first_of_region { node } else { FOUNDER };
+        return further_node(&arguments.data, cluster_id, node, founder, sealing_key, &config);
     }
     let (folder, identity) = new_cluster::create(&arguments.data, cluster_id, &config)?;
     let secret = Secret::generate_ed25519();
@@ -47,9 +50,25 @@ pub fn run(arguments: &InitArguments) -> Result<()> {
 }
 
 /// The folder of a node that is to join a cluster.
-fn further_node(data: &Path, cluster: ClusterId, node: NodeId, sealing_key: &Path, config: &Config) -> Result<()> {
+fn further_node(
+    data: &Path,
+    cluster: ClusterId,
+    node: NodeId,
+    founder: NodeId,
+    sealing_key: &Path,
+    config: &Config,
+) -> Result<()> {
     let sealing = std::fs::read(sealing_key).with_context(|| format!("read {}", sealing_key.display()))?;
-    new_cluster::create_further(data, cluster, node, &sealing, config)?;
+    new_cluster::create_further(data, cluster, node, founder, &sealing, config)?;
+    if founder == node {
+        println!(
+            "Node {node}, the first of a further region of cluster {cluster}, is ready in {path}.\n\n\
+             Next: give it a certificate (meridian cluster issue --node {node} --region REGION), fill in [sites] of its\n\
+             configuration, meridian run --config meridian.toml. It follows the active region by itself.",
+            path = data.display(),
+        );
+        return Ok(());
+    }
     println!(
         "Node {node} of cluster {cluster} is ready in {path}.\n\n\
          Next: give it a certificate (meridian cluster issue --node {node}), name all of the others in [peers] of its\n\

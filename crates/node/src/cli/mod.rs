@@ -12,6 +12,7 @@ mod lobster;
 mod market;
 mod names;
 mod order;
+mod region;
 mod say;
 mod sign;
 mod table;
@@ -109,6 +110,9 @@ pub struct InitArguments {
     /// A copy of the file sealing.key of the cluster's other nodes, for a further node.
     #[arg(long, requires = "node")]
     pub sealing_key: Option<PathBuf>,
+    /// The node is the first one of a further region: its region's group begins with it.
+    #[arg(long, requires = "node")]
+    pub first_of_region: bool,
 }
 
 /// Arguments of `run`.

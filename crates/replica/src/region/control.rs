@@ -264,7 +264,9 @@ impl Region {
             RegionInput::LeaseMoved => self.next_at = now,
             RegionInput::SwitchOver => self.switch_over(now, outputs),
             RegionInput::Promote => {
-                if self.is_active() {
+                if !self.group.leads {
+                    outputs.push(RegionOutput::Operated(Err(LeaseRefusal::NotActive)));
+                } else if self.is_active() {
                     outputs.push(RegionOutput::Operated(Err(LeaseRefusal::IsActive)));
                 } else {
                     self.promoting = true;
@@ -492,7 +494,7 @@ impl Region {
     }
 
     fn switch_over(&mut self, now: Elapsed, outputs: &mut Vec<RegionOutput>) {
-        if !matches!(self.mode, Mode::Active(_)) || self.switching.is_some() {
+        if !self.group.leads || !matches!(self.mode, Mode::Active(_)) || self.switching.is_some() {
             outputs.push(RegionOutput::Operated(Err(LeaseRefusal::NotActive)));
             return;
         }

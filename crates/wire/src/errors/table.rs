@@ -312,6 +312,12 @@ refusals! {
     ApplyFailed: "apply_failed", 503, NotExecuted, AVAILABLE,
         "Applying a command failed; the node stopped, and its operator must look at the log.",
         WAIT, "See the node's log: it names the command and what to do.";
+    OneRegion: "one_region", 409, NotExecuted, fix_business(business::OTHER),
+        "The cluster has one region.",
+        LEFT_TO_OPERATORS, "Regions are in [sites] of each node's configuration; see docs/disaster-recovery.md.";
+    RegionRefused: "region_refused", 409, NotExecuted, fix_business(business::NOT_AVAILABLE),
+        "The regions can't change like that now.",
+        LEFT_TO_OPERATORS, "The detail says why; `meridian region status` shows how they are.";
     ChangeUnderWay: "change_under_way", 409, NotExecuted, fix_business(business::NOT_AVAILABLE),
         "Another change of the group's members is under way.",
         LEFT_TO_OPERATORS, "Wait until `meridian cluster status` shows it done, then ask again.";

@@ -11,6 +11,7 @@ mod cluster;
 mod market;
 mod order;
 mod problem;
+mod region;
 mod scalar;
 pub mod write;
 
@@ -29,6 +30,7 @@ pub use order::{
     Orders, Replace, ReplaceItem, Role, ValidationAnswer,
 };
 pub use problem::Problem;
+pub use region::{EpochBegun, RegionLag, RegionOperated, RegionStatus};
 pub use scalar::{
     AccountStatus, AppliesTo, BalanceReason, CloseReason, DecimalText, DurableIn, Freshness, InstrumentStatus,
     NumberText, OrderStatus, OrderType, Outcome, Position, SelfTradePrevention, Side, TimeInForce, TimeText, Times,
