@@ -10,9 +10,9 @@
 //! that neither is ever mistaken for the other. They carry [`SiteMessage`]s, and consensus of the lease group alone.
 
 pub mod store;
-pub mod voter;
 #[cfg(test)]
 mod tests;
+pub mod voter;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};

@@ -151,8 +151,14 @@ pub struct Store {
 enum Content {
     Base(Box<Base>),
     Entry(Entry),
-    HardState { term: Term, vote: NodeId, committed: LogIndex },
-    Cut { after: LogIndex },
+    HardState {
+        term: Term,
+        vote: NodeId,
+        committed: LogIndex,
+    },
+    Cut {
+        after: LogIndex,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -496,7 +502,10 @@ impl Replay {
         let named = |identity: &Identity, voters: &Membership| {
             let voters: Vec<String> = voters.voters().map(|voter| voter.to_string()).collect();
             let Identity { cluster, node, .. } = identity;
-            format!("node {node} of cluster {cluster}, with the voters {}", voters.join(", "))
+            format!(
+                "node {node} of cluster {cluster}, with the voters {}",
+                voters.join(", ")
+            )
         };
         if self.base.identity == identity && self.base.point.membership == *voters {
             return Ok(());

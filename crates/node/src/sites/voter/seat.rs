@@ -374,7 +374,8 @@ impl Seat {
             return;
         }
         let last = self.replica.last_index();
-        let has_all = |(peer, matched, heard): (NodeId, LogIndex, bool)| peer == self.witness && heard && matched == last;
+        let has_all =
+            |(peer, matched, heard): (NodeId, LogIndex, bool)| peer == self.witness && heard && matched == last;
         if self.replica.peers().into_iter().any(has_all) {
             self.handed_over_at = Some(now);
             let to = Some(self.witness);
