@@ -25,6 +25,7 @@ mod init;
 mod run;
 mod signals;
 mod tls;
+mod witness;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -57,6 +58,8 @@ enum Command {
     Init(InitArguments),
     /// Run a node.
     Run(RunArguments),
+    /// Run the witness of a cluster of two regions: it votes on which of them is active, and needs next to nothing.
+    Witness(witness::WitnessArguments),
     /// Show the configuration that a node runs with.
     Config {
         #[command(subcommand)]
@@ -169,6 +172,7 @@ pub fn run() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Witness(arguments) => witness::run(&arguments),
         Command::Client(command) => commands::run(&arguments.connection, &command),
         Command::Tls {
             command: TlsCommand::Development(arguments),

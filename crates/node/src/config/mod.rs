@@ -587,6 +587,9 @@ impl Config {
 }
 
 #[cfg(test)]
+mod site_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -7,6 +7,8 @@ use serde::Deserialize;
 use types::RegionId;
 use wire::journal::NodeId;
 
+use crate::peers::name::Region;
+
 /// Regions and the witness, and how a region takes part. Without `region` the cluster has one region and no lease.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -196,6 +198,10 @@ impl SitesConfig {
             "regions: ids must differ and be more than 0",
         );
         check(names.first() != names.get(1), "regions: names must differ");
+        check(
+            names.iter().all(|name| name.parse::<Region>().is_ok()),
+            "regions: a name must be 1 to 32 of [a-z0-9-], as in certificates",
+        );
         let nodes = || self.regions.iter().flat_map(|region| region.nodes.keys());
         check(
             nodes().all(|node| node.parse::<u64>().is_ok_and(|node| node > 0)),

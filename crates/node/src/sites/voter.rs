@@ -232,7 +232,10 @@ impl Voter {
     /// Lets another lead, and ends. What it promised is on disk.
     pub fn stop(&self) {
         lock(&self.stop).take();
-        for thread in lock(&self.threads).drain(..) {
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        // The voter's own thread may be the last to let go of the links, and so of this.
+        let own = std::thread::current().id();
+        for thread in threads.into_iter().filter(|thread| thread.thread().id() != own) {
             // Its panic was told already.
             let _ = thread.join();
         }

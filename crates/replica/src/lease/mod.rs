@@ -14,6 +14,8 @@
 
 mod guard;
 mod machine;
+#[cfg(test)]
+mod tests;
 
 pub use guard::{Elapsed, Holder, LeaseGuard};
 pub use machine::{LeaseEvent, LeaseMachine, check};
