@@ -15,6 +15,7 @@ use crate::data_folder::{DataFolder, DataFolderError};
 use crate::execute::{ExecuteError, execute};
 use crate::journal::{self, JournalError};
 use crate::recovery::journal_settings;
+use crate::sites::store::{self, LEASE, StoreError};
 
 /// The request that makes the first admin key.
 pub const FIRST_KEY_REQUEST: &str = "init";
@@ -33,6 +34,9 @@ pub enum NewClusterError {
         "make a further node: the sealing key has {0} bytes, not {SEALING_KEY_BYTES}; copy the file of another node"
     )]
     SealingKeyLength(usize),
+    /// The folder of its voter.
+    #[error(transparent)]
+    Lease(#[from] StoreError),
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -104,6 +108,8 @@ fn create_node(
         node,
     };
     folder.write(SEALING_KEY, sealing_key, 0o600)?;
+    // Should it come to vote on the lease: it never has.
+    store::found(&folder.file(LEASE))?;
     journal::create(&journal_settings(&folder, identity, config))?;
     Ok((folder, identity))
 }

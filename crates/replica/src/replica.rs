@@ -1,5 +1,6 @@
 //! The replica: one synchronous `step` around raft's `RawNode`.
 
+mod following;
 mod leading;
 mod repair;
 
@@ -458,40 +459,6 @@ impl<M: StateMachine, W> Replica<M, W> {
         });
     }
 
-    /// Puts batches of the active region into the log as they are, only as a leader, and only those that follow on what is
-    /// there. The others are passed over: whoever brings them looks at [`Self::next_sequence`].
-    fn follow(&mut self, batches: Vec<Bytes>) -> Result<(), StopReason> {
-        for payload in batches {
-            let may = self.may_propose().is_ok() && self.epoch.is_none();
-            if !may || self.in_flight.len() >= BATCHES_IN_FLIGHT_MAX {
-                return Ok(());
-            }
-            let decoded = wire::batch::decode::<M::Command>(&payload);
-            let (header, commands) = decoded.map_err(|error| StopReason::Undecodable {
-                index: self.last_index().next(),
-                error,
-            })?;
-            let last_epoch = self.in_flight.back().map(|batch| batch.header.epoch);
-            let follows = header.group == self.applier.group()
-                && header.first_sequence == self.next_sequence
-                && header.epoch >= last_epoch.unwrap_or(self.applier.applied().epoch)
-                && header.sequenced_at >= self.last_stamp;
-            if !follows || self.raw.propose(Vec::new(), payload.to_vec()).is_err() {
-                return Ok(());
-            }
-            self.next_sequence = header.last_sequence().next();
-            self.last_stamp = header.sequenced_at;
-            self.in_flight.push_back(InFlight {
-                index: self.raw.raft.raft_log.last_index(),
-                term: self.raw.raft.term,
-                header,
-                commands,
-                waiters: Vec::new(),
-            });
-        }
-        Ok(())
-    }
-
     fn ask_for_reads(&mut self, now: Now) {
         if let Some(context) = self.reads.ask(self.raw.raft.id, now.utc) {
             self.raw.read_index(context);
@@ -532,6 +499,8 @@ impl<M: StateMachine, W> Replica<M, W> {
                 return Ok(());
             }
             MessageType::MsgTimeoutNow if self.clock_unsure => return Ok(()),
+            // What another region has sequenced since is not known here.
+            MessageType::MsgReadIndex if self.epoch.is_none() => return Ok(()),
             // Nobody's term is believed who neither votes nor leads.
             MessageType::MsgAppendResponse | MessageType::MsgHeartbeatResponse | MessageType::MsgReadIndex
                 if message.term > self.raw.raft.term && !self.votes(message.from) =>

@@ -129,6 +129,11 @@ pub struct LeaseState {
 impl LeaseState {
     /// Up to where a log whose last batch is of this epoch and sequence agrees with that of the present epoch.
     pub fn kept(&self, epoch: Epoch, sequence: Sequence) -> Sequence {
+        let oldest = self.epochs.first().map(|start| start.epoch).unwrap_or_default();
+        if self.epochs.len() == EPOCHS_MAX && epoch.0 + 1 < oldest.0 {
+            // Too long ago for it to be known.
+            return Sequence(0);
+        }
         let later = self.epochs.iter().filter(|start| start.epoch > epoch);
         later
             .filter_map(|start| start.after)
@@ -196,6 +201,20 @@ pub enum LeaseCommand {
         /// The node to begin with.
         founder: NodeId,
     },
+}
+
+impl LeaseCommand {
+    /// The region that it speaks for.
+    pub fn region(&self) -> Option<RegionId> {
+        match self {
+            Self::Clock => None,
+            Self::Renew(renewal) => Some(renewal.region),
+            Self::Found { region, .. }
+            | Self::Promote { region, .. }
+            | Self::HandOver { region, .. }
+            | Self::BeginLife { region, .. } => Some(*region),
+        }
+    }
 }
 
 /// What the active region says when it renews its lease.

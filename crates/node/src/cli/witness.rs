@@ -143,6 +143,7 @@ fn parts(path: &Path, config: &Config, threads: &Arc<Threads>) -> Result<(SiteLi
         voters: sites.lease_voters.clone(),
         witness: node,
         drift_ppm: config.sites.drift_ppm,
+        region_of: sites.region_of(),
         threads: Arc::clone(threads),
     };
     let links = SiteLinksConfig {

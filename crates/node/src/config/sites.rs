@@ -165,6 +165,12 @@ impl Sites {
         nodes.chain(self.witness.clone()).collect()
     }
 
+    /// Which region each node is of.
+    pub fn region_of(&self) -> BTreeMap<NodeId, RegionId> {
+        let of_region = |(id, site): (&RegionId, &Site)| site.nodes.keys().map(|node| (*node, *id)).collect::<Vec<_>>();
+        self.regions.iter().flat_map(of_region).collect()
+    }
+
     /// The region that is not this one, with its number.
     pub fn other(&self, own: RegionId) -> Option<(RegionId, &Site)> {
         let mut others = self.regions.iter().filter(|(id, _)| **id != own);

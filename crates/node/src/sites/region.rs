@@ -19,7 +19,7 @@ use wire::peer::RaftMessage;
 use wire::site::{LeaseRefusal, LeaseView, LogPlace, SiteMessage};
 
 use super::follow::{FollowServer, batches_of};
-use super::store::{self, StoreError};
+use super::store::LEASE;
 use super::voter::{Voter, VoterConfig, VoterError, elapsed};
 use super::{SiteInbox, SiteLinks, SiteLinksConfig, SiteLinksError, lease_identity};
 use crate::config::{Config, DurabilityConfig, PromotionConfig, Sites, SitesConfig, StandbyLossConfig};
@@ -49,9 +49,6 @@ pub enum RegionError {
     /// The voter.
     #[error("take part in the region: {0}")]
     Voter(#[from] VoterError),
-    /// Its folder.
-    #[error("take part in the region: {0}")]
-    Store(#[from] StoreError),
     /// The threads.
     #[error("take part in the region: start its threads: {0}")]
     Start(#[from] io::Error),
@@ -97,16 +94,14 @@ impl RegionRuntime {
         shared.set_links(&links);
         if sites.lease_voters.contains(&identity.node) {
             let voter = VoterConfig {
-                folder: folder.file("lease"),
+                folder: folder.file(LEASE),
                 identity: lease_identity(identity.cluster, identity.node),
                 voters: sites.lease_voters.clone(),
                 witness: sites.witness.as_ref().map_or(identity.node, |(node, _)| *node),
                 drift_ppm: config.sites.drift_ppm,
+                region_of: sites.region_of(),
                 threads: Arc::clone(threads),
             };
-            if !voter.folder.exists() {
-                store::found(&voter.folder)?;
-            }
             let sender: Weak<SiteLinks> = Arc::downgrade(&links);
             shared.set_voter(Voter::start(voter, sender as _)?);
         }

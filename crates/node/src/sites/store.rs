@@ -178,6 +178,9 @@ struct Entry {
     payload: Vec<u8>,
 }
 
+/// The name of a node's folder for it.
+pub const LEASE: &str = "lease";
+
 /// Makes the folder of a voter that is new, so that it may vote at once. Only for one that never ran: two of the three
 /// begin the group with it, the third may.
 ///

@@ -14,6 +14,7 @@ mod seat;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -24,6 +25,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 use replica::lease::Elapsed;
 use replica::{Now, Record, StopReason, Ticket};
 use rustix::time::{ClockId, clock_gettime};
+use types::RegionId;
 use wire::journal::{Identity, LogIndex, NodeId};
 use wire::membership::Membership;
 use wire::peer::RaftMessage;
@@ -66,6 +68,8 @@ pub struct VoterConfig {
     pub witness: NodeId,
     /// By how much clocks that count elapsed time may differ, in parts per million.
     pub drift_ppm: u32,
+    /// Which region each node is of: it may ask for that one alone.
+    pub region_of: BTreeMap<NodeId, RegionId>,
     /// Where a panic of a thread shows.
     pub threads: Arc<Threads>,
 }
@@ -101,6 +105,7 @@ pub struct VoterStatus {
 /// A voter of the lease group that runs.
 pub struct Voter {
     shared: Arc<Shared>,
+    region_of: BTreeMap<NodeId, RegionId>,
     inbox: Sender<Heard>,
     stop: Mutex<Option<Sender<()>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -153,6 +158,7 @@ impl Voter {
             voters,
             witness,
             drift_ppm,
+            region_of,
             threads,
         } = config;
         if !voters.contains(&identity.node) {
@@ -185,6 +191,7 @@ impl Voter {
         let voter = threads.spawn(Role::Lease, move || run.run(&heard, &done, stopped))?;
         Ok(Arc::new(Self {
             shared,
+            region_of,
             inbox,
             stop: Mutex::new(Some(stop)),
             threads: Mutex::new(vec![voter, disk]),
@@ -198,6 +205,14 @@ impl Voter {
 
     /// Hears what another site says, or this one; what is not for a voter is passed over. Never waits.
     pub fn message(&self, from: NodeId, message: SiteMessage) {
+        if let SiteMessage::LeaseAsk {
+            command: Some(command), ..
+        } = &message
+            && self.region_of.get(&from).copied() != command.region()
+        {
+            tracing::error!(%from, ?command, "a node asks for what is not its region's; it is passed over");
+            return;
+        }
         if matches!(
             message,
             SiteMessage::LeaseAsk { .. } | SiteMessage::LeaseSnapshot { .. }

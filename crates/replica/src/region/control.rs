@@ -297,7 +297,12 @@ impl Region {
 
     /// True if no other region can be active now, so that a read of what this one has committed is the newest.
     pub fn may_read(&self, now: Elapsed) -> bool {
-        self.is_active() && (self.holder.holds(self.lease.epoch, now) || now < self.certain_until)
+        if self.group.leads {
+            // While it hands over, the other region may be active before this one hears of it.
+            return matches!(self.mode, Mode::Active(_)) && self.holder.holds(self.lease.epoch, now);
+        }
+        // The leader of its group was asked too, and answers nobody's read unless it sequences.
+        self.is_active() && now < self.certain_until
     }
 
     /// What the group does.

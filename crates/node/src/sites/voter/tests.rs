@@ -535,6 +535,7 @@ fn three_voters_with_their_threads_agree_and_go_on_after_a_restart() {
                 voters: VOTERS.to_vec(),
                 witness: WITNESS,
                 drift_ppm: DRIFT_PPM,
+                region_of: BTreeMap::from([(ASKER, RegionId(1))]),
                 threads: Arc::default(),
             };
             let links: Weak<Post> = Arc::downgrade(sender);
