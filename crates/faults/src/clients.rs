@@ -94,7 +94,9 @@ pub(crate) async fn observe(
     trader: &Trader,
     history: &History,
 ) -> Result<ObservedAccount, ClientError> {
-    let own = rests.iter().map(|rest| rest.with_credentials(trader.credentials.clone()));
+    let own = rests
+        .iter()
+        .map(|rest| rest.with_credentials(trader.credentials.clone()));
     let rests: Vec<RestClient> = own.collect();
     // From here on each knows of all that was answered before, so that what follows needs no leader's word.
     for rest in &rests {

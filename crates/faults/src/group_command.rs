@@ -144,12 +144,16 @@ fn finish(plan: &GroupPlan, report: &GroupReport) -> bool {
     }
     println!("\n== summary");
     println!("rounds                            {}", report.rounds.len());
-    println!("a round took, median              {} ms", report.round_median().as_millis());
+    println!(
+        "a round took, median              {} ms",
+        report.round_median().as_millis()
+    );
     println!("groups, one after the other       {}", report.groups);
     println!("requests                          {}", report.requests);
     println!("unanswered when all was whole     {}", report.unanswered);
     println!("answers that repeated another     {}", report.repeats);
     println!("reads after acknowledged changes  {}", report.reads);
+    println!("  at a gateway without a past     {}", report.forgotten);
     println!("entries the same in all journals  {}", report.entries_compared);
     println!("elections without a fault         {}", report.false_elections());
     if let Some(calm) = &report.calm {

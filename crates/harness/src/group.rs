@@ -94,7 +94,11 @@ impl Group {
             operators: 0,
         };
         for (index, node) in group.nodes.iter().enumerate() {
-            let role = if group.is_gateway(index) { "role = \"gateway\"\n" } else { "" };
+            let role = if group.is_gateway(index) {
+                "role = \"gateway\"\n"
+            } else {
+                ""
+            };
             node.configure(&format!("{role}{settings}{}", group.peers_section(index)))?;
         }
         Ok(group)

@@ -77,7 +77,8 @@ impl Network {
                     let _ = kill_process(process, Signal::KILL);
                 }
             }
-            ip(&["netns", "del", namespace])?;
+            // Somebody else may be about it as well.
+            let _ = ip(&["netns", "del", namespace]);
         }
         for card in names_in(CARDS)?.iter().filter(|name| is_left_behind(name)) {
             // The end of a pair goes with the other one, and some time after the namespace that that was in.
@@ -189,7 +190,9 @@ fn is_left_behind(name: &str) -> bool {
 /// Who gave this name: the id, an `x`, the number of the network, and perhaps what of it.
 fn process_of(name: &str) -> Option<u32> {
     let (process, which) = name.strip_prefix(NAME)?.split_once('x')?;
-    which.starts_with(|character: char| character.is_ascii_digit()).then_some(())?;
+    which
+        .starts_with(|character: char| character.is_ascii_digit())
+        .then_some(())?;
     process.parse().ok()
 }
 

@@ -190,7 +190,10 @@ impl State {
 
 fn enter(namespace: &str) -> io::Result<()> {
     let file = File::open(Path::new(NAMESPACES).join(namespace))?;
-    Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?)
+    Ok(move_into_link_name_space(
+        file.as_fd(),
+        Some(LinkNameSpaceType::Network),
+    )?)
 }
 
 fn accept(lines: &Arc<Lines>, listener: &TcpListener, target: SocketAddr) {

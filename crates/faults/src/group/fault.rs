@@ -132,6 +132,12 @@ impl GroupFault {
         )
     }
 
+    /// True if the node begins anew with a snapshot, and knows nothing of orders that closed before that: a gateway keeps
+    /// nothing.
+    pub fn forgets(self) -> bool {
+        self.whom == Whom::Gateway && matches!(self.what, What::Kill | What::Stop)
+    }
+
     /// True if it is planned: no client may notice more than a connection that ends.
     pub fn is_planned(self) -> bool {
         matches!(self.what, What::Stop | What::Transfer)

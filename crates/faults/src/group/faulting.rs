@@ -42,6 +42,9 @@ impl Rounds {
         // Of a transfer no node may notice anything.
         let is_seen = used.contains(&node) && !is_transfer;
         round.fault_at(if is_seen { node - used.start } else { ELSEWHERE });
+        if fault.forgets() {
+            round.may_forget(node - used.start);
+        }
         if let Err(what) = self.begin_fault(fault, node).await? {
             return Ok(Err(what));
         }

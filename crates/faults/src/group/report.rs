@@ -71,6 +71,8 @@ pub struct GroupReport {
     pub repeats: u64,
     /// Reads right after an acknowledged change, at any node.
     pub reads: u64,
+    /// Of these, those of orders that a gateway had no past of, since it had begun anew.
+    pub forgotten: u64,
     /// Log entries that were compared between all nodes' journals at the end.
     pub entries_compared: u64,
     /// Promises that were broken; empty if all is well.
@@ -136,6 +138,7 @@ impl GroupReport {
             "unanswered": self.unanswered,
             "repeats": self.repeats,
             "reads": self.reads,
+            "forgotten": self.forgotten,
             "entries_compared": self.entries_compared,
             "false_elections": self.false_elections(),
             "broken": self.broken,

@@ -345,8 +345,10 @@ impl Rounds {
         self.report.requests += requests;
         self.report.unanswered += history.unanswered().count() as u64;
         self.report.reads += round.reads.load(std::sync::atomic::Ordering::Acquire);
+        self.report.forgotten += round.forgotten.load(std::sync::atomic::Ordering::Acquire);
         let settling_at = Instant::now();
-        self.settle(&format!("round {number}: {fault}"), &traders, history).await?;
+        let (name, forgetful) = (format!("round {number}: {fault}"), fault.forgets().then_some(node));
+        self.settle(&name, &traders, history, forgetful).await?;
         self.report.rounds.push(RoundReport {
             fault,
             node: node as u64 + 1,

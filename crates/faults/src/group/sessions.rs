@@ -39,6 +39,10 @@ pub(crate) struct Round {
     stop: AtomicBool,
     /// The node that has the fault.
     faulty: AtomicUsize,
+    /// The node that may have forgotten what was before.
+    forgetful: AtomicUsize,
+    /// Reads at it that found nothing of an acknowledged order.
+    pub(crate) forgotten: AtomicU64,
     /// Attempts at other nodes that failed since the fault.
     failed: AtomicU64,
     /// Of these, the first few.
@@ -54,6 +58,8 @@ impl Round {
             numbers,
             stop: AtomicBool::new(false),
             faulty: AtomicUsize::new(NONE),
+            forgetful: AtomicUsize::new(NONE),
+            forgotten: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             failures: Mutex::default(),
             reads: AtomicU64::new(0),
@@ -63,6 +69,10 @@ impl Round {
 
     pub(crate) fn fault_at(&self, node: usize) {
         self.faulty.store(node, Ordering::Release);
+    }
+
+    pub(crate) fn may_forget(&self, node: usize) {
+        self.forgetful.store(node, Ordering::Release);
     }
 
     pub(crate) fn stop(&self) {
@@ -228,6 +238,10 @@ impl Session {
             }
             Ok(_) => {}
             Err(error) if error.code() == Some("order_not_found") => {
+                if self.round.forgetful.load(Ordering::Acquire) == node {
+                    self.round.forgotten.fetch_add(1, Ordering::AcqRel);
+                    return;
+                }
                 self.round
                     .is_broken(format!("{name}: was acknowledged, and is not seen"));
             }
