@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::run;
 
-/// `faults kill|power-loss|group|gateways …`; what follows is handed on.
+/// `faults kill|power-loss|group|gateways …`; what follows is handed on, but for `--release`, by which it is built.
 pub fn run(arguments: &[String]) -> Result<bool> {
     let Some((what, rest)) = arguments.split_first() else {
         bail!("say which faults: kill, power-loss, group or gateways");
@@ -14,17 +14,23 @@ pub fn run(arguments: &[String]) -> Result<bool> {
     if !matches!(what.as_str(), "kill" | "power-loss" | "group" | "gateways") {
         bail!("there are no faults {what:?}, only kill, power-loss, group and gateways");
     }
-    let messages = run::output(run::cargo().args([
-        "build",
-        "--locked",
-        "--package",
-        "node",
-        "--package",
-        "faults",
-        "--bins",
-        "--message-format",
-        "json-render-diagnostics",
-    ]))?;
+    let (release, rest): (Vec<&String>, Vec<&String>) = rest.iter().partition(|argument| *argument == "--release");
+    let mut build = run::cargo();
+    let messages = run::output(
+        build
+            .args([
+                "build",
+                "--locked",
+                "--package",
+                "node",
+                "--package",
+                "faults",
+                "--bins",
+                "--message-format",
+                "json-render-diagnostics",
+            ])
+            .args(release),
+    )?;
     let built = |name: &str| -> Result<String> {
         messages
             .lines()
