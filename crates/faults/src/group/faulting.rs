@@ -102,6 +102,8 @@ impl Rounds {
                 if !self.nodes[node].as_mut().is_some_and(Node::is_running) {
                     return self.start(node).await;
                 }
+                // It looks at its disk now and then.
+                return self.wait_until_ready(node).await;
             }
             What::DiskFails => {
                 self.kill(node)?;
@@ -139,12 +141,18 @@ impl Rounds {
     }
 
     async fn start(&mut self, node: usize) -> io::Result<Result<(), String>> {
-        let started = self.nodes[node].insert(self.group.nodes[node].start()?);
+        self.nodes[node] = Some(self.group.nodes[node].start()?);
+        self.wait_until_ready(node).await
+    }
+
+    async fn wait_until_ready(&mut self, node: usize) -> io::Result<Result<(), String>> {
+        let running = self.nodes[node].as_mut();
+        let running = running.ok_or_else(|| io::Error::other("the node doesn't run"))?;
         let until = Instant::now() + READY_WITHIN;
         loop {
-            match started.is_ready() {
+            match running.is_ready() {
                 Ok(true) => return Ok(Ok(())),
-                Ok(false) if Instant::now() > until => return Ok(Err(started.not_ready(READY_WITHIN).to_string())),
+                Ok(false) if Instant::now() > until => return Ok(Err(running.not_ready(READY_WITHIN).to_string())),
                 Ok(false) => tokio::time::sleep(LOOK_EVERY).await,
                 Err(error) => return Ok(Err(error.to_string())),
             }
