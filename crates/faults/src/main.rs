@@ -1,5 +1,5 @@
-//! `faults group --meridian PROGRAM [--rounds N] [--seed N] [--answers N] [--only FAULT]… [--loopback] [--disks] [--report FILE]
-//! [--work FOLDER]`, or
+//! `faults group|gateways --meridian PROGRAM [--rounds N] [--seed N] [--answers N] [--only FAULT]… [--calm SECONDS]
+//! [--gateways N] [--loopback] [--disks] [--report FILE] [--work FOLDER]`, or
 //! `faults kill|power-loss --meridian PROGRAM [--rounds N] [--seed N] [--answers N] [--without-fdatasync] [--work FOLDER]`
 //!
 //! Started by `cargo xtask faults`.
@@ -13,10 +13,15 @@ use powerloss::Syncs;
 
 mod group_command;
 
+/// Gateways of `faults gateways`, unless it is told another number.
+const GATEWAYS: usize = 2;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(("group", rest)) = arguments.split_first().map(|(what, rest)| (what.as_str(), rest)) {
-        return group_command::main(rest);
+    match arguments.split_first().map(|(what, rest)| (what.as_str(), rest)) {
+        Some(("group", rest)) => return group_command::main(0, rest),
+        Some(("gateways", rest)) => return group_command::main(GATEWAYS, rest),
+        _ => {}
     }
     let result = plan(&arguments).and_then(|plan| {
         if let Fault::PowerLoss(_) = plan.fault
@@ -47,7 +52,7 @@ fn main() -> ExitCode {
 fn plan(arguments: &[String]) -> Result<Plan, String> {
     let (what, rest) = arguments
         .split_first()
-        .ok_or("say which faults: kill, power-loss or group")?;
+        .ok_or("say which faults: kill, power-loss, group or gateways")?;
     let mut plan = Plan {
         meridian: PathBuf::new(),
         work: PathBuf::new(),
@@ -56,7 +61,7 @@ fn plan(arguments: &[String]) -> Result<Plan, String> {
             "power-loss" => Fault::PowerLoss(Syncs::Honest),
             other => {
                 return Err(format!(
-                    "there are no faults {other:?}, only kill, power-loss and group"
+                    "there are no faults {other:?}, only kill, power-loss, group and gateways"
                 ));
             }
         },
