@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use types::{AppliedBatch, Command, Epoch, Event, GroupId, Incarnation, Position, Sequence, Timestamp};
+use types::{AppliedBatch, Command, EngineVersion, Epoch, Event, GroupId, Incarnation, Position, Sequence, Timestamp};
 use wire::journal::{LogIndex, NodeId, Term};
 use wire::membership::{ChangeRefusal, FOUNDER, MembershipChange, Role};
 
@@ -99,6 +99,8 @@ pub struct GroupStatus {
     pub applied: LogIndex,
     /// True while it gets back from its peers what its disk lost.
     pub repairing: bool,
+    /// The version of the exchange's behaviour that is in force there.
+    pub engine_version: EngineVersion,
     /// Who belongs to the group, by node.
     pub members: Vec<MemberStatus>,
 }
@@ -116,6 +118,8 @@ pub struct MemberStatus {
     pub matched: Option<LogIndex>,
     /// whether it was heard of within an election's time-out. Of the node that says so itself: true.
     pub heard: bool,
+    /// The newest engine version that its program reads, as its greeting said; none while there is no link to it.
+    pub engine_version_max: Option<EngineVersion>,
 }
 
 /// What became of a command that was queued: an error says that it was not sequenced and never will be.
@@ -189,7 +193,7 @@ pub enum NotAccepting {
 }
 
 impl GroupStatus {
-    /// The group of a lone node.
+    /// The group of a lone node, before it says more.
     pub fn lone(node: NodeId, applied: LogIndex) -> Self {
         Self {
             node,
@@ -197,12 +201,14 @@ impl GroupStatus {
             term: Term(0),
             applied,
             repairing: false,
+            engine_version: EngineVersion::FIRST,
             members: vec![MemberStatus {
                 node,
                 role: Role::Voter,
                 address: String::new(),
                 matched: Some(applied),
                 heard: true,
+                engine_version_max: None,
             }],
         }
     }

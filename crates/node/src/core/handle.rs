@@ -351,7 +351,8 @@ fn lowers_risk(action: &Action) -> bool {
         | Action::Deposit(_)
         | Action::Withdraw(_)
         | Action::CreateKey(_)
-        | Action::SetRules(_) => false,
+        | Action::SetRules(_)
+        | Action::SetEngineVersion { .. } => false,
     }
 }
 

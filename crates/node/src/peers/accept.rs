@@ -120,7 +120,7 @@ fn greet(shared: &Shared, socket: TcpStream) -> Result<Accepted, LinkError> {
     let named = peer_named(connection.tls()).map_err(|error| LinkError::Broken(error.to_string()))?;
     let peer = shared.peers.load().get(&named.name.node).cloned();
     let own = shared.hello();
-    let judged = judge(&own, &other, &named.name, peer.is_some());
+    let judged = judge(&own, &other, &named.name, peer.is_some(), shared.engine_version());
     let peer = match (judged, peer) {
         (Ok(_), Some(peer)) => peer,
         (Ok(_), None) => return Err(LinkError::Closed),

@@ -152,7 +152,7 @@ fn greet(shared: &Shared, peer: &Peer, socket: TcpStream, made_again: u64) -> Re
         _ => return Err(LinkError::Broken("it did not greet".to_owned())),
     };
     let named = peer_named(connection.tls()).map_err(|error| LinkError::Broken(error.to_string()))?;
-    if let Err(refusal) = judge(&own, &other, &named.name, true) {
+    if let Err(refusal) = judge(&own, &other, &named.name, true, shared.engine_version()) {
         let _ = connection.write_frame(&Frame::Refused(refusal.clone()));
         connection.close_sending();
         return Err(LinkError::Refused(refusal));
