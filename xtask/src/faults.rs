@@ -12,6 +12,11 @@ pub fn run(arguments: &[String]) -> Result<bool> {
     if !matches!(what.as_str(), "kill" | "power-loss" | "group") {
         bail!("there are no faults {what:?}, only kill, power-loss and group");
     }
+    build_and_run(what, rest)
+}
+
+/// Builds the node and the harness, and runs a part of that.
+pub fn build_and_run(what: &str, rest: &[String]) -> Result<bool> {
     let messages = run::output(run::cargo().args([
         "build",
         "--locked",

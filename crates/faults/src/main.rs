@@ -1,6 +1,7 @@
 //! `faults group --meridian PROGRAM [--rounds N] [--seed N] [--answers N] [--only FAULT]… [--loopback] [--disks] [--report FILE]
 //! [--work FOLDER]`, or
 //! `faults kill|power-loss --meridian PROGRAM [--rounds N] [--seed N] [--answers N] [--without-fdatasync] [--work FOLDER]`
+//! or `faults upgrade --meridian PROGRAM [--from OLDER] [--seed N] [--work FOLDER]`
 //!
 //! Started by `cargo xtask faults`.
 
@@ -12,11 +13,15 @@ use harness::{remove_work_folder, work_folder};
 use powerloss::Syncs;
 
 mod group_command;
+mod upgrade_command;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let Some(("group", rest)) = arguments.split_first().map(|(what, rest)| (what.as_str(), rest)) {
         return group_command::main(rest);
+    }
+    if let Some(("upgrade", rest)) = arguments.split_first().map(|(what, rest)| (what.as_str(), rest)) {
+        return upgrade_command::main(rest);
     }
     let result = plan(&arguments).and_then(|plan| {
         if let Fault::PowerLoss(_) = plan.fault

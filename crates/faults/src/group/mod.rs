@@ -15,4 +15,4 @@ mod sessions;
 
 pub use fault::GroupFault;
 pub use report::{GroupReport, RoundReport, Summary};
-pub use rounds::{GroupPlan, run};
+pub use rounds::{GroupPlan, Roll, UpgradePlan, UpgradeReport, run, upgrade};
