@@ -370,24 +370,24 @@ impl Upgrade {
         let until = &loaded.valid_until;
         let id = |what: &str| format!("own-{node}-{what}");
         let rests = own_order(id("rests"), Side::Sell, "0.5", false, until);
-        let takes = own_order(id("takes"), Side::Buy, "0.2", true, until);
         self.wait_until_in_force(node).await?;
-        let (first, second) = (
-            self.place(node, &trader, rests).await?,
-            self.place(node, &trader, takes).await?,
-        );
-        let is_right = match (&first, &second) {
-            (Ok(first), Ok(second)) => {
-                let taker = second.order.as_ref();
-                first.fills.is_empty()
-                    && second.fills.is_empty()
-                    && taker.is_some_and(|order| order.status == OrderStatus::Cancelled)
-            }
-            _ => false,
+        let first = self.place(node, &trader, rests).await?;
+        // The second one takes what the first one left, so that nothing remains.
+        let smaller = own_order(id("smaller"), Side::Buy, "0.2", true, until);
+        let smaller = self.place(node, &trader, smaller).await?;
+        let equal = own_order(id("equal"), Side::Buy, "0.3", true, until);
+        let equal = self.place(node, &trader, equal).await?;
+        let is_cancelled = |answer: &Result<OrderAnswer, ClientError>| {
+            let answer = answer.as_ref().ok();
+            answer.is_some_and(|answer| {
+                let order = answer.order.as_ref();
+                answer.fills.is_empty() && order.is_some_and(|order| order.status == OrderStatus::Cancelled)
+            })
         };
+        let is_right = first.is_ok() && is_cancelled(&smaller) && is_cancelled(&equal);
         if !is_right {
             self.report.broken.push(format!(
-                "the newer behaviour at node {}: {first:?}, {second:?}",
+                "the newer behaviour at node {}: {first:?}, {smaller:?}, {equal:?}",
                 node + 1
             ));
         }
@@ -420,6 +420,7 @@ impl Upgrade {
             tokio::task::spawn_blocking(move || running.stop_within(STOPPED_WITHIN)).await??;
         }
         self.rounds.group.nodes[node].meridian = old.to_owned();
+        let said_before = std::fs::read_to_string(&self.rounds.group.nodes[node].log)?.len();
         let mut older = self.rounds.group.nodes[node].start()?;
         let until = Instant::now() + REFUSED_WITHIN;
         while older.is_running() && Instant::now() < until {
@@ -435,10 +436,10 @@ impl Upgrade {
         }
         drop(older);
         let log = std::fs::read_to_string(&self.rounds.group.nodes[node].log)?;
-        let said = log
+        let since = log.get(said_before..).unwrap_or_default();
+        let said = since
             .lines()
-            .rev()
-            .find(|line| line.contains("Error") || line.contains("ERROR") || line.contains("WARN"));
+            .find(|line| line.contains("ERROR") || line.starts_with("meridian:"));
         self.report.older_said = said.map(str::to_owned);
         self.rounds.group.nodes[node].meridian = new.to_owned();
         self.start(node).await?;
