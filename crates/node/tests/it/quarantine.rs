@@ -5,8 +5,6 @@ use std::time::{Duration, Instant};
 
 use client::{ClientError, Credentials};
 use harness::{Group, Installation, Node, remove_work_folder, work_folder};
-use node::journal::Quarantine;
-use types::Sequence;
 use wire::json::ClusterStatus;
 
 const PATIENCE: Duration = Duration::from_secs(60);
