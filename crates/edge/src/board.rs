@@ -204,7 +204,10 @@ impl Board {
             tracing::info!(region, epoch, why, "what is followed has changed");
         }
         if decision.conflict && !before.conflict {
-            tracing::error!(epoch = decision.epoch, "two regions say that they are active at the same epoch");
+            tracing::error!(
+                epoch = decision.epoch,
+                "two regions say that they are active at the same epoch"
+            );
         }
         for (slot, (was, is)) in inner.slots.iter().zip(before.keep.iter().zip(&decision.keep)) {
             let (region, node) = (&slot.region, slot.address);
@@ -232,7 +235,11 @@ impl Board {
             .filter(free)
             .min_by_key(|node| (slots[node.0].connections, (node.0 + count - turn) % count))
             .copied();
-        let refused = if tried.is_empty() { Refused::NoNode } else { Refused::Dial };
+        let refused = if tried.is_empty() {
+            Refused::NoNode
+        } else {
+            Refused::Dial
+        };
         let node = best.ok_or(refused)?;
         inner.turn = (node.0 + 1) % count;
         let slot = &mut inner.slots[node.0];
@@ -355,7 +362,9 @@ impl Lease {
         let slot = &mut inner.slots[self.node.0];
         // Those that were tried at the same time count once.
         if slot.passed_over_until.is_none_or(|until| until <= now) {
-            let pause = BACKOFF_MIN.saturating_mul(1 << slot.dials_failed.min(8)).min(BACKOFF_MAX);
+            let pause = BACKOFF_MIN
+                .saturating_mul(1 << slot.dials_failed.min(8))
+                .min(BACKOFF_MAX);
             slot.dials_failed += 1;
             slot.passed_over_until = Some(now + pause);
         }

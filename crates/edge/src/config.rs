@@ -339,7 +339,12 @@ impl Config {
         for (key, number, low, high) in [
             ("edge.worker_threads", count(edge.worker_threads), 0, 256),
             ("edge.drain_seconds", edge.drain_seconds, 0, 3_600),
-            ("connections.connections_max", count(connections.connections_max), 1, 1_000_000),
+            (
+                "connections.connections_max",
+                count(connections.connections_max),
+                1,
+                1_000_000,
+            ),
             (
                 "connections.connections_per_source_max",
                 count(connections.connections_per_source_max),
@@ -359,7 +364,12 @@ impl Config {
                 1,
                 86_400,
             ),
-            ("connections.buffer_bytes", count(connections.buffer_bytes), 1_024, 1 << 20),
+            (
+                "connections.buffer_bytes",
+                count(connections.buffer_bytes),
+                1_024,
+                1 << 20,
+            ),
             ("health.interval_ms", health.interval_ms, 10, 60_000),
             ("health.timeout_ms", health.timeout_ms, 10, 60_000),
             ("health.failures_max", health.failures_max.into(), 1, 100),
@@ -468,7 +478,10 @@ impl Config {
                 wrong.push(format!("dns.zone.name: there are two zones {key}"));
             }
             if name_of(&zone.hostmaster).is_none() {
-                wrong.push(format!("zone {key}: hostmaster {:?} is no domain name", zone.hostmaster));
+                wrong.push(format!(
+                    "zone {key}: hostmaster {:?} is no domain name",
+                    zone.hostmaster
+                ));
             }
             for (what, count) in [("name_servers", zone.name_servers.len()), ("names", zone.names.len())] {
                 if !(1..=NAMES_MAX).contains(&count) {
@@ -492,7 +505,9 @@ impl Config {
                     ));
                 }
                 if zone.names.iter().any(|other| name_of(other).as_ref() == Some(&parsed)) {
-                    wrong.push(format!("zone {key}: {name} can't be a name server and lead to the active region"));
+                    wrong.push(format!(
+                        "zone {key}: {name} can't be a name server and lead to the active region"
+                    ));
                 }
             }
         }
@@ -547,17 +562,49 @@ mod tests {
     fn what_is_wrong_is_said_by_its_key() {
         let full = example_in_full();
         for (from, to, said) in [
-            ("failures_max = 3", "failures_max = 0", "health.failures_max: 0 is not between 1 and 100"),
+            (
+                "failures_max = 3",
+                "failures_max = 0",
+                "health.failures_max: 0 is not between 1 and 100",
+            ),
             ("failures_max = 3", "failure_max = 3", "unknown field `failure_max`"),
-            ("name = \"east\"", "name = \"East\"", "region.name: \"East\" is not 1 to 32 of [a-z0-9-]"),
+            (
+                "name = \"east\"",
+                "name = \"East\"",
+                "region.name: \"East\" is not 1 to 32 of [a-z0-9-]",
+            ),
             ("name = \"east\"", "name = \"west\"", "there are two regions \"west\""),
-            ("127.0.0.1:7513", "127.0.0.1:7413", "127.0.0.1:7413 is the health of two nodes"),
-            ("listen = \"127.0.0.1:7421\"", "listen = \"127.0.0.1:7423\"", "edge.operations and front.listen: both are"),
-            ("listen = \"127.0.0.1:7421\"", "listen = \"localhost:1\"", "invalid socket address"),
-            ("public = [\"203.0.113.10\", \"2001:db8:1::10\"]", "", "DNS would have no answer"),
+            (
+                "127.0.0.1:7513",
+                "127.0.0.1:7413",
+                "127.0.0.1:7413 is the health of two nodes",
+            ),
+            (
+                "listen = \"127.0.0.1:7421\"",
+                "listen = \"127.0.0.1:7423\"",
+                "edge.operations and front.listen: both are",
+            ),
+            (
+                "listen = \"127.0.0.1:7421\"",
+                "listen = \"localhost:1\"",
+                "invalid socket address",
+            ),
+            (
+                "public = [\"203.0.113.10\", \"2001:db8:1::10\"]",
+                "",
+                "DNS would have no answer",
+            ),
             ("listen = [\"127.0.0.1:5353\"]", "", "listen and zone belong together"),
-            ("names = [\"trade.example\"", "names = [\"other.example\"", "\"other.example\" is no name in it"),
-            ("addresses = [\"203.0.113.53\"]", "addresses = []", "needs addresses if it is in the zone"),
+            (
+                "names = [\"trade.example\"",
+                "names = [\"other.example\"",
+                "\"other.example\" is no name in it",
+            ),
+            (
+                "addresses = [\"203.0.113.53\"]",
+                "addresses = []",
+                "needs addresses if it is in the zone",
+            ),
             ("hostmaster = \"hostmaster.", "hostmaster = \"..", "is no domain name"),
         ] {
             assert!(full.contains(from), "{from}");
@@ -565,6 +612,9 @@ mod tests {
             assert!(error.contains(said), "{from} -> {to}: {error}");
         }
         let error = parse("").unwrap_err().to_string();
-        assert!(error.contains("nothing to do") && error.contains("region: there must be"), "{error}");
+        assert!(
+            error.contains("nothing to do") && error.contains("region: there must be"),
+            "{error}"
+        );
     }
 }

@@ -92,7 +92,12 @@ impl Figures {
     fn within(recorder: PrometheusHandle, config: &Config) -> Self {
         let nodes = || {
             let regions = config.regions.iter();
-            regions.flat_map(|region| region.nodes.iter().map(|node| (region.name.clone(), node.address.to_string())))
+            regions.flat_map(|region| {
+                region
+                    .nodes
+                    .iter()
+                    .map(|node| (region.name.clone(), node.address.to_string()))
+            })
         };
         let regions = || config.regions.iter().map(|region| region.name.clone());
         let node_gauges = |name: &'static str| -> Vec<Gauge> {

@@ -83,7 +83,10 @@ async fn ask(address: SocketAddr) -> Result<Report, String> {
 fn understand(status: StatusCode, body: &[u8]) -> Result<Report, String> {
     let body: Body = serde_json::from_slice(body).map_err(|error| format!("{status} and no health: {error}"))?;
     if body.active != (status == StatusCode::OK) {
-        return Err(format!("{status} and active: {}, which contradict each other", body.active));
+        return Err(format!(
+            "{status} and active: {}, which contradict each other",
+            body.active
+        ));
     }
     Ok(Report::Answer {
         answer: Answer {

@@ -112,7 +112,12 @@ impl Edge {
         let nodes = config.regions.iter().flat_map(|region| &region.nodes);
         for (index, node) in nodes.enumerate() {
             let board = Arc::clone(&board);
-            tasks.spawn(health::watch(board, NodeIndex(index), node.health, config.health.clone()));
+            tasks.spawn(health::watch(
+                board,
+                NodeIndex(index),
+                node.health,
+                config.health.clone(),
+            ));
         }
         let answerer = Arc::new(Answerer::new(&config));
         let server = Server::new(&config.dns, answerer, &board, &figures);
@@ -155,11 +160,7 @@ async fn tcp(purpose: &'static str, address: SocketAddr) -> Result<TcpListener, 
     })
 }
 
-fn local(
-    purpose: &'static str,
-    address: SocketAddr,
-    bound: io::Result<SocketAddr>,
-) -> Result<SocketAddr, ListenError> {
+fn local(purpose: &'static str, address: SocketAddr, bound: io::Result<SocketAddr>) -> Result<SocketAddr, ListenError> {
     bound.map_err(|error| ListenError {
         purpose,
         address,

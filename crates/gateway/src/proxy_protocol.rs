@@ -109,14 +109,23 @@ mod tests {
     async fn headers_are_read_as_the_specification_says() {
         let v6 = "20010db8000000000000000000000001 20010db8000000000000000000000002";
         for (hex, wanted) in [
-            ("21 11 000c c0000201 cb00710a dc04 01bb 4745", "Some(192.0.2.1:56324) and 2"),
+            (
+                "21 11 000c c0000201 cb00710a dc04 01bb 4745",
+                "Some(192.0.2.1:56324) and 2",
+            ),
             // Something follows the addresses within the header: it is skipped.
-            ("21 11 000f c0000201 cb00710a dc04 01bb 040000 47", "Some(192.0.2.1:56324) and 1"),
+            (
+                "21 11 000f c0000201 cb00710a dc04 01bb 040000 47",
+                "Some(192.0.2.1:56324) and 1",
+            ),
             (&format!("21 21 0024 {v6} dc04 01bb"), "Some([2001:db8::1]:56324) and 0"),
             ("20 00 0000 47", "None and 1"),
             ("20 11 000c c0000201 cb00710a dc04 01bb", "None and 0"),
             ("21 00 0000", "None and 0"),
-            ("21 11 000b c0000201 cb00710a dc04 01", "a header can't have 11 bytes after its first 16"),
+            (
+                "21 11 000b c0000201 cb00710a dc04 01",
+                "a header can't have 11 bytes after its first 16",
+            ),
             ("21 11 0401", "a header can't have 1025 bytes after its first 16"),
             ("21 12 000c c0000201 cb00710a dc04 01bb", "not of a client over TCP"),
             ("11 11 000c c0000201 cb00710a dc04 01bb", "not of a client over TCP"),
@@ -126,9 +135,16 @@ mod tests {
             let read = check(hex).await;
             assert!(read.contains(wanted), "{hex}: {read}");
         }
-        for other in ["GET / HTTP/1.1\r\n\r\n", "PROXY TCP4 192.0.2.1 203.0.113.10 1 2\r\n", "\r\n\r\nGET / HTTP/1.1"] {
+        for other in [
+            "GET / HTTP/1.1\r\n\r\n",
+            "PROXY TCP4 192.0.2.1 203.0.113.10 1 2\r\n",
+            "\r\n\r\nGET / HTTP/1.1",
+        ] {
             let error = read(&mut other.as_bytes()).await.unwrap_err();
-            assert!(matches!(error, HeaderError::Missing | HeaderError::Read(_)), "{other}: {error}");
+            assert!(
+                matches!(error, HeaderError::Missing | HeaderError::Read(_)),
+                "{other}: {error}"
+            );
         }
     }
 }

@@ -44,7 +44,8 @@ impl Gateway {
         let tls = self.0.config.tls.clone();
         let proxies = self.0.config.proxy_protocol_from.clone();
         let router = self.public_router();
-        self.serve(listener, (tls, proxies), router, connections_max, stop).await;
+        self.serve(listener, (tls, proxies), router, connections_max, stop)
+            .await;
     }
 
     /// Serves the operators' API until `stop` turns true, then lets open requests end.

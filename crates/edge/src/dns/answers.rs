@@ -211,7 +211,9 @@ impl Answerer {
                 let server_is = RData::NS(NS(server.clone()));
                 let record = Record::from_rdata(name.clone(), FIXED_TTL_SECONDS, server_is);
                 sections.answers.push(record);
-                let glue = addresses.iter().map(|address| record_of(server, *address, FIXED_TTL_SECONDS));
+                let glue = addresses
+                    .iter()
+                    .map(|address| record_of(server, *address, FIXED_TTL_SECONDS));
                 sections.additionals.extend(glue);
             }
             return sections;

@@ -8,3 +8,5 @@ mod serve;
 pub use answers::{Answerer, Picture, Replied};
 pub use rate::{Allowance, RateLimit, Verdict};
 pub(crate) use serve::Server;
+
+pub use crate::figures::DnsOutcome;

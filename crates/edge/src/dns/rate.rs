@@ -102,7 +102,7 @@ impl RateLimit {
         bucket.above_count = bucket.above_count.wrapping_add(1);
         match self.allowance.slip {
             0 => Verdict::Drop,
-            slip if bucket.above_count % slip == 0 => Verdict::Truncate,
+            slip if bucket.above_count.is_multiple_of(slip) => Verdict::Truncate,
             _ => Verdict::Drop,
         }
     }

@@ -14,7 +14,10 @@ use crate::support::{cluster, node_with};
 async fn serve(proxy: IpAddr) -> (SocketAddr, watch::Sender<bool>) {
     let mut config = GatewayConfig::new(cluster());
     config.proxy_protocol_from = vec![proxy];
-    let one = BucketConfig { burst: 1, per_second: 1 };
+    let one = BucketConfig {
+        burst: 1,
+        per_second: 1,
+    };
     config.rate_limits = RateLimitsConfig {
         per_key: one,
         per_address: one,
