@@ -72,7 +72,7 @@ pub enum Keep {
     Yes,
     /// The node is lost.
     Lost,
-    /// The node is of an older epoch or another region.
+    /// The node is of a region that is not followed.
     Superseded,
 }
 
@@ -196,17 +196,18 @@ impl Follow {
             .iter()
             .map(|node| match node.answer {
                 None => Keep::Lost,
-                Some(answer) if Some(node.region) == region && Some(answer.epoch) == self.epoch => Keep::Yes,
+                // A node of the region that doesn't know of its epoch yet loses none that it has; its group vouches for it.
+                Some(_) if Some(node.region) == region => Keep::Yes,
                 Some(_) => Keep::Superseded,
             })
             .collect();
         // In an election none says that it is active. Those that were will say so to clients themselves, with the reason.
         let any_active = basis == Basis::Active;
-        let open_to = (0..self.nodes.len())
-            .filter(|index| keep[*index] == Keep::Yes)
-            .filter(|index| !any_active || self.nodes[*index].answer.is_some_and(|answer| answer.active))
-            .map(NodeIndex)
-            .collect();
+        let takes = |index: &usize| {
+            let answer = of_epoch(&self.nodes[*index]);
+            keep[*index] == Keep::Yes && answer.is_some_and(|answer| answer.active || !any_active)
+        };
+        let open_to = (0..self.nodes.len()).filter(takes).map(NodeIndex).collect();
         Decision {
             epoch: self.epoch,
             region,
@@ -267,8 +268,10 @@ mod tests {
             ("0:+1 1:+1 2:+2", "west active to:2 keep:ssyl"),
             ("2:+2 3:+2 0:+1 1:+1", "west active to:2,3 keep:ssyy"),
             // A node of the new region that doesn't know of it yet gets nothing.
-            ("0:+1 2:+2 3:-1", "west active to:2 keep:slys"),
-            ("0:+1 2:+2 3:+1", "west active to:2 keep:slys"),
+            ("0:+1 2:+2 3:-1", "west active to:2 keep:slyy"),
+            ("0:+1 2:+2 3:+1", "west active to:2 keep:slyy"),
+            // A region that goes on with a higher epoch of its own closes nothing.
+            ("0:+1 1:+1 0:+2", "east active to:0 keep:yyll"),
             // A node that can't take orders keeps what it has and gets nothing new.
             ("0:+1 1:-1", "east active to:0 keep:yyll"),
             // An election: those that are there tell clients.
