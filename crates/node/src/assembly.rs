@@ -604,6 +604,8 @@ fn gateway_config(identity: &Identity, config: &Config) -> GatewayConfig {
     settings.rate_limits.per_key.per_second = config.gateway.requests_per_key_per_second;
     settings.rate_limits.per_address.burst = config.gateway.requests_per_address_burst;
     settings.rate_limits.per_address.per_second = config.gateway.requests_per_address_per_second;
+    let proxies = config.gateway.proxy_protocol_from.iter();
+    settings.proxy_protocol_from = proxies.map(|address| address.to_canonical()).collect();
     settings
 }
 

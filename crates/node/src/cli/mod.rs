@@ -20,6 +20,7 @@ mod when;
 
 mod demo;
 mod demo_nodes;
+mod edge;
 mod init;
 mod run;
 mod signals;
@@ -56,6 +57,8 @@ enum Command {
     Init(InitArguments),
     /// Run a node.
     Run(RunArguments),
+    /// Run an edge: send clients to the active region, over TCP and by DNS.
+    Edge(EdgeArguments),
     /// Show the configuration that a node runs with.
     Config {
         #[command(subcommand)]
@@ -122,6 +125,20 @@ pub struct RunArguments {
     pub until_input_ends: bool,
 }
 
+/// Arguments of `edge`.
+#[derive(Debug, Args)]
+pub struct EdgeArguments {
+    /// The configuration file; `--print-config` prints one to start from.
+    #[arg(long, required_unless_present = "print_config")]
+    pub config: Option<PathBuf>,
+    /// Print an example configuration with comments, and do nothing else.
+    #[arg(long, conflicts_with = "config")]
+    pub print_config: bool,
+    /// Stop, too, when standard input ends.
+    #[arg(long, hide = true)]
+    pub until_input_ends: bool,
+}
+
 /// What `config` can be asked.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -165,6 +182,7 @@ pub fn run() -> ExitCode {
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
+        Command::Edge(arguments) => edge::run(&arguments),
         Command::Client(command) => commands::run(&arguments.connection, &command),
         Command::Tls {
             command: TlsCommand::Development(arguments),

@@ -5,6 +5,7 @@ mod commands;
 mod cut_off;
 mod demo_nodes;
 mod disk_full;
+mod edge;
 mod faults;
 mod journal;
 mod load;
