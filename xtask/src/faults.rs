@@ -1,33 +1,41 @@
 //! Runs the fault harness against a freshly built node.
 
+use std::os::unix::process::CommandExt as _;
+
 use anyhow::{Context, Result, bail};
 
 use crate::run;
 
-/// `faults kill|power-loss|group …`; what follows is handed on.
+/// `faults kill|power-loss|group|gateways …`; what follows is handed on, but for `--release`, by which it is built.
 pub fn run(arguments: &[String]) -> Result<bool> {
     let Some((what, rest)) = arguments.split_first() else {
-        bail!("say which faults: kill, power-loss or group");
+        bail!("say which faults: kill, power-loss, group or gateways");
     };
-    if !matches!(what.as_str(), "kill" | "power-loss" | "group") {
-        bail!("there are no faults {what:?}, only kill, power-loss and group");
+    if !matches!(what.as_str(), "kill" | "power-loss" | "group" | "gateways") {
+        bail!("there are no faults {what:?}, only kill, power-loss, group and gateways");
     }
     build_and_run(what, rest)
 }
 
 /// Builds the node and the harness, and runs a part of that.
 pub fn build_and_run(what: &str, rest: &[String]) -> Result<bool> {
-    let messages = run::output(run::cargo().args([
-        "build",
-        "--locked",
-        "--package",
-        "node",
-        "--package",
-        "faults",
-        "--bins",
-        "--message-format",
-        "json-render-diagnostics",
-    ]))?;
+    let (release, rest): (Vec<&String>, Vec<&String>) = rest.iter().partition(|argument| *argument == "--release");
+    let mut build = run::cargo();
+    let messages = run::output(
+        build
+            .args([
+                "build",
+                "--locked",
+                "--package",
+                "node",
+                "--package",
+                "faults",
+                "--bins",
+                "--message-format",
+                "json-render-diagnostics",
+            ])
+            .args(release),
+    )?;
     let built = |name: &str| -> Result<String> {
         messages
             .lines()
@@ -37,10 +45,8 @@ pub fn build_and_run(what: &str, rest: &[String]) -> Result<bool> {
             .with_context(|| format!("cargo built no program {name}"))
     };
     let (meridian, faults) = (built("meridian")?, built("faults")?);
-    run::succeeds(
-        std::process::Command::new(faults)
-            .arg(what)
-            .args(["--meridian", &meridian])
-            .args(rest),
-    )
+    let mut command = std::process::Command::new(faults);
+    command.arg(what).args(["--meridian", &meridian]).args(rest);
+    // It becomes the harness, so that whoever ends this ends that, and nothing is left behind.
+    Err(command.exec()).context("start the fault harness")
 }

@@ -23,6 +23,10 @@ usage: cargo xtask <command>
   faults kill          kill the node at random moments under load, and check what it promised
   faults power-loss    the same, losing what was not synced
       [--rounds N] [--seed N] [--without-fdatasync]
+  faults group         three nodes under load, one of which fails
+      [--rounds N] [--seed N] [--only FAULT]... [--disks] [--loopback] [--calm SECONDS] [--report FILE]
+  faults gateways      the same with clients at two gateways before them
+      (all of them: [--release], built as released)
   sim                  the simulator: the group of nodes on virtual time, disks and links
       [--seeds N] [--from SEED]    so many seeds (100), beginning with this one
       [--seed SEED]                one seed alone, and what happens

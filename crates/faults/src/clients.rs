@@ -1,12 +1,13 @@
 //! What the fault harness does as a client: always through the reference client, never by a back door.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use client::{ClientError, Credentials, Endpoint, RestClient, RetryPolicy, WsClient};
 use harness::Trader;
 use http::Method;
+use tokio::task::JoinSet;
 use wire::json::{self, OrderAnswer};
 
 use crate::history::{Asked, Final, History};
@@ -14,6 +15,8 @@ use crate::oracle::ObservedAccount;
 
 /// Items of a page.
 const PAGE: u32 = 500;
+/// Who reads orders at the same time.
+const READERS: usize = 16;
 
 /// One attempt: what isn't answered stays so.
 pub(crate) fn impatient() -> RetryPolicy {
@@ -84,39 +87,59 @@ pub(crate) fn final_answer(result: Result<OrderAnswer, ClientError>) -> Result<F
     }
 }
 
-/// All that the client of an account finds: each order that it may have, all fills, the balances.
+/// All that the client of an account finds: each order that it may have, all fills, the balances. Where there are several
+/// nodes, each is asked for some of it: all must have come to rest, and know of everything by now.
 pub(crate) async fn observe(
-    rest: &RestClient,
+    rests: &[RestClient],
     trader: &Trader,
     history: &History,
 ) -> Result<ObservedAccount, ClientError> {
-    let rest = rest.with_credentials(trader.credentials.clone());
-    let fills = fills(&rest).await?;
+    let own = rests
+        .iter()
+        .map(|rest| rest.with_credentials(trader.credentials.clone()));
+    let rests: Vec<RestClient> = own.collect();
+    // From here on each knows of all that was answered before, so that what follows needs no leader's word.
+    for rest in &rests {
+        rest.balances().await?;
+    }
+    let fills = fills(&rests[0]).await?;
     let mut orders: BTreeMap<String, json::Order> = BTreeMap::new();
-    for order in rest.open_orders(None).await? {
+    for order in rests[0].open_orders(None).await? {
         orders.insert(order.client_order_id.clone(), order);
     }
     let asked = history.requests().filter(|request| request.account == trader.account.0);
     let ids = asked.map(|request| request.asked.client_order_id().to_owned());
     let ids = ids.chain(fills.iter().map(|fill| fill.client_order_id.clone()));
-    for id in ids.collect::<std::collections::BTreeSet<_>>() {
-        if orders.contains_key(&id) {
-            continue;
-        }
-        match rest.read::<json::Order>(&format!("/v1/orders/by-client-id/{id}")).await {
-            Ok(order) => {
-                orders.insert(id, order);
-            }
-            Err(error) if error.code() == Some("order_not_found") => {}
-            Err(error) => return Err(error),
-        }
+    let ids: BTreeSet<String> = ids.filter(|id| !orders.contains_key(id)).collect();
+    let ids: Vec<String> = ids.into_iter().collect();
+    let mut readers = JoinSet::new();
+    for (index, some) in ids.chunks(ids.len().div_ceil(READERS).max(1)).enumerate() {
+        readers.spawn(orders_of(rests[index % rests.len()].clone(), some.to_vec()));
+    }
+    while let Some(found) = readers.join_next().await {
+        let found = found.map_err(|error| ClientError::NotUnderstood(error.to_string()))??;
+        orders.extend(found.into_iter().map(|order| (order.client_order_id.clone(), order)));
     }
     Ok(ObservedAccount {
         deposits: trader.deposits.clone(),
         orders: orders.into_values().collect(),
         fills,
-        balances: rest.balances().await?.balances,
+        balances: rests[0].balances().await?.balances,
     })
+}
+
+/// Those of these orders that there are.
+async fn orders_of(rest: RestClient, ids: Vec<String>) -> Result<Vec<json::Order>, ClientError> {
+    let mut orders = Vec::new();
+    for id in ids {
+        let target = format!("/v1/orders/by-client-id/{id}?freshness=stale");
+        match rest.read::<json::Order>(&target).await {
+            Ok(order) => orders.push(order),
+            Err(error) if error.code() == Some("order_not_found") => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(orders)
 }
 
 /// All fills of an account.

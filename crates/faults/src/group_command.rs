@@ -1,7 +1,8 @@
-//! `faults group`.
+//! `faults group` and `faults gateways`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use faults::group::{GroupFault, GroupPlan, GroupReport, run};
 use harness::{Network, remove_work_folder, work_folder};
@@ -13,8 +14,8 @@ struct Wanted {
 }
 
 /// Runs it.
-pub fn main(arguments: &[String]) -> ExitCode {
-    let result = wanted(arguments).and_then(|wanted| {
+pub fn main(gateways: usize, arguments: &[String]) -> ExitCode {
+    let result = wanted(gateways, arguments).and_then(|wanted| {
         let plan = &wanted.plan;
         println!(
             "seed {}, {} rounds; files in {}",
@@ -39,7 +40,7 @@ pub fn main(arguments: &[String]) -> ExitCode {
     }
 }
 
-fn wanted(arguments: &[String]) -> Result<Wanted, String> {
+fn wanted(gateways: usize, arguments: &[String]) -> Result<Wanted, String> {
     let mut plan = GroupPlan {
         meridian: PathBuf::new(),
         work: PathBuf::new(),
@@ -49,6 +50,8 @@ fn wanted(arguments: &[String]) -> Result<Wanted, String> {
         faults: Vec::new(),
         network: true,
         disks: false,
+        gateways,
+        calm: Duration::ZERO,
     };
     let mut report = None;
     let mut arguments = arguments.iter();
@@ -76,6 +79,8 @@ fn wanted(arguments: &[String]) -> Result<Wanted, String> {
             "--rounds" => plan.rounds = number()?,
             "--seed" => plan.seed = number()?,
             "--answers" => plan.answers_max = number()?.max(1) as usize,
+            "--gateways" => plan.gateways = number()? as usize,
+            "--calm" => plan.calm = Duration::from_secs(number()?),
             "--only" => plan.faults.push(
                 GroupFault::from_name(value)
                     .ok_or_else(|| format!("there is no fault {value:?}, only {}", names().join(", ")))?,
@@ -87,7 +92,10 @@ fn wanted(arguments: &[String]) -> Result<Wanted, String> {
         return Err("--meridian is needed: the program to run".into());
     }
     if plan.faults.is_empty() {
-        plan.faults = GroupFault::ALL.to_vec();
+        plan.faults = match plan.gateways {
+            0 => GroupFault::of_voters(),
+            _ => GroupFault::with_gateways(),
+        };
     }
     if plan.network
         && let Some(why) = Network::unavailable()
@@ -96,23 +104,24 @@ fn wanted(arguments: &[String]) -> Result<Wanted, String> {
         plan.network = false;
     }
     if plan.work.as_os_str().is_empty() {
-        plan.work = work_folder("group").map_err(|error| error.to_string())?;
+        plan.work = work_folder(if gateways > 0 { "gateways" } else { "group" }).map_err(|error| error.to_string())?;
     }
     Ok(Wanted { plan, report })
 }
 
-fn names() -> Vec<&'static str> {
-    GroupFault::ALL.into_iter().map(GroupFault::name).collect()
+fn names() -> Vec<String> {
+    let all = GroupFault::of_voters().into_iter().chain(GroupFault::with_gateways());
+    all.map(|fault| fault.to_string()).collect()
 }
 
 fn progress(plan: &GroupPlan, report: &GroupReport) {
     let Some(round) = report.rounds.last() else { return };
     println!(
         "round {}/{}: {} of node {}, answers after {:?} (everywhere {:?}), equal after {:?}, {} requests, {} failed attempts, \
-         {} election(s), {} broken promise(s)",
+         {} election(s), {} without a fault, {} broken promise(s); {} ms, of them {} before the fault, {} of it, {} checks",
         report.rounds.len(),
         plan.rounds,
-        round.fault.name(),
+        round.fault,
         round.node,
         round.recovered_after.unwrap_or_default(),
         round.all_recovered_after.unwrap_or_default(),
@@ -120,7 +129,12 @@ fn progress(plan: &GroupPlan, report: &GroupReport) {
         round.requests,
         round.attempts_failed,
         round.elections,
-        report.broken.len()
+        round.false_elections,
+        report.broken.len(),
+        round.took.as_millis(),
+        round.before_fault.as_millis(),
+        round.faulty.as_millis(),
+        round.settled_within.as_millis(),
     );
 }
 
@@ -130,19 +144,34 @@ fn finish(plan: &GroupPlan, report: &GroupReport) -> bool {
     }
     println!("\n== summary");
     println!("rounds                            {}", report.rounds.len());
+    println!(
+        "a round took, median              {} ms",
+        report.round_median().as_millis()
+    );
+    println!("groups, one after the other       {}", report.groups);
     println!("requests                          {}", report.requests);
     println!("unanswered when all was whole     {}", report.unanswered);
     println!("answers that repeated another     {}", report.repeats);
     println!("reads after acknowledged changes  {}", report.reads);
+    println!("  at a gateway without a past     {}", report.forgotten);
     println!("entries the same in all journals  {}", report.entries_compared);
     println!("elections without a fault         {}", report.false_elections());
+    if let Some(calm) = &report.calm {
+        println!(
+            "full load without a fault         {} s, {} requests, {} election(s), {} failed attempts",
+            calm.lasted.as_secs(),
+            calm.requests,
+            calm.elections,
+            calm.attempts_failed
+        );
+    }
     println!(
         "fault                  rounds  answers after, median  max  everywhere  equal after  failed attempts (ms)"
     );
     for (fault, summary) in report.summaries() {
         println!(
             "{:<22} {:>6}  {:>21}  {:>3}  {:>10}  {:>11}  {:>15}",
-            fault.name(),
+            fault,
             summary.rounds,
             summary.recovered_ms_median,
             summary.recovered_ms_max,

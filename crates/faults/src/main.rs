@@ -1,5 +1,5 @@
-//! `faults group --meridian PROGRAM [--rounds N] [--seed N] [--answers N] [--only FAULT]… [--loopback] [--disks] [--report FILE]
-//! [--work FOLDER]`, or
+//! `faults group|gateways --meridian PROGRAM [--rounds N] [--seed N] [--answers N] [--only FAULT]… [--calm SECONDS]
+//! [--gateways N] [--loopback] [--disks] [--report FILE] [--work FOLDER]`, or
 //! `faults kill|power-loss --meridian PROGRAM [--rounds N] [--seed N] [--answers N] [--without-fdatasync] [--work FOLDER]`
 //! or `faults upgrade --meridian PROGRAM [--from OLDER] [--seed N] [--work FOLDER]`
 //!
@@ -15,10 +15,15 @@ use powerloss::Syncs;
 mod group_command;
 mod upgrade_command;
 
+/// Gateways of `faults gateways`, unless it is told another number.
+const GATEWAYS: usize = 2;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(("group", rest)) = arguments.split_first().map(|(what, rest)| (what.as_str(), rest)) {
-        return group_command::main(rest);
+    match arguments.split_first().map(|(what, rest)| (what.as_str(), rest)) {
+        Some(("group", rest)) => return group_command::main(0, rest),
+        Some(("gateways", rest)) => return group_command::main(GATEWAYS, rest),
+        _ => {}
     }
     if let Some(("upgrade", rest)) = arguments.split_first().map(|(what, rest)| (what.as_str(), rest)) {
         return upgrade_command::main(rest);
@@ -52,7 +57,7 @@ fn main() -> ExitCode {
 fn plan(arguments: &[String]) -> Result<Plan, String> {
     let (what, rest) = arguments
         .split_first()
-        .ok_or("say which faults: kill, power-loss or group")?;
+        .ok_or("say which faults: kill, power-loss, group or gateways")?;
     let mut plan = Plan {
         meridian: PathBuf::new(),
         work: PathBuf::new(),
@@ -61,7 +66,7 @@ fn plan(arguments: &[String]) -> Result<Plan, String> {
             "power-loss" => Fault::PowerLoss(Syncs::Honest),
             other => {
                 return Err(format!(
-                    "there are no faults {other:?}, only kill, power-loss and group"
+                    "there are no faults {other:?}, only kill, power-loss, group and gateways"
                 ));
             }
         },

@@ -359,7 +359,9 @@ impl Rounds {
             ..Observed::default()
         };
         for trader in traders {
-            let found = observe(rest, trader, history).await.map_err(io::Error::other)?;
+            let found = observe(std::slice::from_ref(rest), trader, history)
+                .await
+                .map_err(io::Error::other)?;
             observed.accounts.insert(trader.account.0, found);
         }
         let broken = check(history, &observed)

@@ -5,8 +5,10 @@ mod group;
 mod network;
 mod node;
 mod operator;
+mod relay;
 
-pub use group::{Group, are_equal, leader_of};
+pub use group::{Group, GroupOptions, are_equal, leader_of};
 pub use network::Network;
 pub use node::{Installation, Node, remove_work_folder, work_folder};
 pub use operator::{BASE, Operator, QUOTE, SYMBOL, Trader, connect, patient};
+pub use relay::{Delay, Relay};

@@ -11,13 +11,21 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// The card that nobody has.
 const NOBODY: &str = "02:00:00:00:00:ff";
 /// What a node calls its card.
 const CARD: &str = "eth0";
+/// What the networks of a process are called, before its id.
+const NAME: &str = "md";
+/// Where the kernel has a folder for each card, and `ip netns` a file for each namespace.
+const CARDS: &str = "/sys/class/net";
+const NAMESPACES: &str = "/run/netns";
 /// The most networks that a process makes.
 const NETWORKS_MAX: u32 = 10;
 
@@ -46,13 +54,37 @@ impl Network {
         let serial = MADE.fetch_add(1, Ordering::Relaxed) % NETWORKS_MAX;
         let [.., high, low] = (process * NETWORKS_MAX + serial).to_be_bytes();
         let network = Self {
-            name: format!("md{process}x{serial}"),
+            name: format!("{NAME}{process}x{serial}"),
             // Of the range that is for tests of networks, RFC 2544.
             subnet: [198, 18 + high % 2, low],
             count,
         };
         network.build()?;
         Ok(network)
+    }
+
+    /// Takes away what processes left behind that were killed: their namespaces, bridges, and whatever runs in those
+    /// namespaces. What belongs to a process that still runs is left alone.
+    ///
+    /// # Errors
+    /// If what there is can't be read.
+    pub fn remove_left_behind() -> io::Result<()> {
+        for namespace in names_in(NAMESPACES)?.iter().filter(|name| is_left_behind(name)) {
+            for process in said(&["netns", "pids", namespace])?.split_whitespace() {
+                let process = process.parse().ok().and_then(Pid::from_raw);
+                if let Some(process) = process {
+                    // It may have ended by itself.
+                    let _ = kill_process(process, Signal::KILL);
+                }
+            }
+            // Somebody else may be about it as well.
+            let _ = ip(&["netns", "del", namespace]);
+        }
+        for card in names_in(CARDS)?.iter().filter(|name| is_left_behind(name)) {
+            // The end of a pair goes with the other one, and some time after the namespace that that was in.
+            let _ = ip(&["link", "del", card]);
+        }
+        Ok(())
     }
 
     fn build(&self) -> io::Result<()> {
@@ -140,6 +172,35 @@ impl Drop for Network {
     }
 }
 
+/// The names in a folder; none if there is no such folder.
+fn names_in(folder: &str) -> io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let name = |entry: io::Result<std::fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+    entries.map(name).collect()
+}
+
+/// True of a name that a process gave that is gone.
+fn is_left_behind(name: &str) -> bool {
+    process_of(name).is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists())
+}
+
+/// Who gave this name: the id, an `x`, the number of the network, and perhaps what of it.
+fn process_of(name: &str) -> Option<u32> {
+    let (process, which) = name.strip_prefix(NAME)?.split_once('x')?;
+    which
+        .starts_with(|character: char| character.is_ascii_digit())
+        .then_some(())?;
+    process.parse().ok()
+}
+
+fn said(arguments: &[&str]) -> io::Result<String> {
+    let output = Command::new("ip").args(arguments).stdin(Stdio::null()).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 fn ip(arguments: &[&str]) -> io::Result<()> {
     finish(spawn(arguments)?)
 }
@@ -157,4 +218,26 @@ fn finish(child: Child) -> io::Result<()> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(io::Error::other(format!("ip: {}", said.trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_who_gave_them() {
+        for (name, expected) in [
+            ("md12x0", Some(12)),
+            ("md12x3n1", Some(12)),
+            ("md4000000x9p2", Some(4_000_000)),
+            ("md12", None),
+            ("mdx1", None),
+            ("md12xn", None),
+            ("eth0", None),
+            ("md-1x0", None),
+        ] {
+            assert_eq!(process_of(name), expected, "{name}");
+        }
+        assert!(!is_left_behind(&format!("md{}x0", std::process::id())));
+    }
 }

@@ -194,14 +194,11 @@ impl Node {
     pub fn wait_until_ready_within(&mut self, within: Duration) -> io::Result<()> {
         let until = Instant::now() + within;
         loop {
-            if let Some(status) = self.child.try_wait()? {
-                return Err(self.failed(&format!("the node ended with {status}")));
-            }
-            if get(self.operations, "/health/ready").is_ok_and(|(status, _)| status == 200) {
+            if self.is_ready()? {
                 return Ok(());
             }
             if Instant::now() > until {
-                return Err(self.failed(&format!("the node was not ready within {} s", within.as_secs())));
+                return Err(self.not_ready(within));
             }
             std::thread::sleep(LOOK_EVERY);
         }
@@ -251,6 +248,33 @@ impl Node {
         Err(self.failed(&format!("the node did not stop within {} s", within.as_secs())))
     }
 
+    /// Asks it to end, and waits for nothing: see [`Node::ended`].
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn ask_to_stop(&self) -> io::Result<()> {
+        self.signal(Signal::TERM)
+    }
+
+    /// Whether it has ended, and if so, whether as one that was asked to.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn ended(&mut self) -> io::Result<Option<bool>> {
+        Ok(self.child.try_wait()?.map(|status| status.success()))
+    }
+
+    /// True once it takes requests.
+    ///
+    /// # Errors
+    /// If it has ended: with the end of its log.
+    pub fn is_ready(&mut self) -> io::Result<bool> {
+        if let Some(status) = self.child.try_wait()? {
+            return Err(self.failed(&format!("the node ended with {status}")));
+        }
+        Ok(get(self.operations, "/health/ready").is_ok_and(|(status, _)| status == 200))
+    }
+
     /// Halts the process where it is, as a machine that stands still.
     ///
     /// # Errors
@@ -281,6 +305,11 @@ impl Node {
     /// True if it still runs.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// That it was not ready in time, with the end of its log.
+    pub fn not_ready(&self, within: Duration) -> io::Error {
+        self.failed(&format!("the node was not ready within {} s", within.as_secs()))
     }
 
     fn failed(&self, what: &str) -> io::Error {

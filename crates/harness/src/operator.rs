@@ -93,11 +93,20 @@ impl Operator {
     /// # Errors
     /// What the client says.
     pub async fn add_voter(&mut self, node: u64, address: String) -> Result<json::ClusterStatus, ClientError> {
-        let request = json::MemberRequest {
-            node,
-            address,
-            role: json::NewMemberRole::Voter,
-        };
+        self.add_member(node, address, json::NewMemberRole::Voter).await
+    }
+
+    /// Lets a node into the group.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub async fn add_member(
+        &mut self,
+        node: u64,
+        address: String,
+        role: json::NewMemberRole,
+    ) -> Result<json::ClusterStatus, ClientError> {
+        let request = json::MemberRequest { node, address, role };
         self.ask(Method::POST, "/v1/admin/cluster/members", Some(&request))
             .await
     }

@@ -16,8 +16,9 @@ mod data;
 mod mount;
 mod names;
 mod random;
+mod slow;
 mod store;
 
-pub use mount::{Mounted, unavailable};
+pub use mount::{Mounted, unavailable, unmount_left_behind};
 pub use random::Random;
 pub use store::{CutReport, Store, StoreError, Syncs};

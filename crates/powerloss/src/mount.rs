@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,6 +13,7 @@ use fuser::{
     ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 
+use crate::slow::{Job, SlowSyncs};
 use crate::store::{CutReport, Kind, ROOT, Store, StoreError, Syncs};
 
 /// The kernel keeps nothing: every question comes to the store.
@@ -21,11 +23,16 @@ const O_DSYNC: i32 = 0o10000;
 /// Reported as the size of the disk when no limit is set.
 const BYTES_UNLIMITED: usize = 1 << 40;
 const BLOCK_BYTES: u32 = 4096;
+/// What the mounts of a process are called, before its id.
+const NAME: &str = "powerloss-";
+/// Where the kernel lists what is mounted: what, where, and more.
+const MOUNTS: &str = "/proc/self/mounts";
 
 /// A mounted store; it is unmounted when dropped.
 #[derive(Debug)]
 pub struct Mounted {
     store: Arc<Mutex<Store>>,
+    slow: SlowSyncs,
     session: Option<BackgroundSession>,
 }
 
@@ -49,6 +56,27 @@ fn probe() -> Option<String> {
     reason
 }
 
+/// Unmounts what processes left behind that were killed. What belongs to one that still runs is left alone.
+///
+/// # Errors
+/// If what is mounted can't be read.
+pub fn unmount_left_behind() -> io::Result<()> {
+    for line in std::fs::read_to_string(MOUNTS)?.lines() {
+        let mut words = line.split(' ');
+        let (Some(name), Some(at)) = (words.next(), words.next()) else {
+            continue;
+        };
+        let process = name.strip_prefix(NAME).and_then(|process| process.parse::<u32>().ok());
+        if process.is_none_or(|process| Path::new(&format!("/proc/{process}")).exists()) {
+            continue;
+        }
+        // Nobody answers there any more, so it is taken out of sight; who is still in it may be as long as he likes.
+        let mut unmount = Command::new("umount");
+        let _ = unmount.args(["--lazy", at]).stderr(Stdio::null()).status();
+    }
+    Ok(())
+}
+
 impl Mounted {
     /// Mounts the store at an existing folder.
     ///
@@ -58,13 +86,19 @@ impl Mounted {
         let store = Arc::new(Mutex::new(store));
         let mut config = Config::default();
         config.mount_options = vec![
-            MountOption::FSName("powerloss".to_owned()),
+            MountOption::FSName(format!("{NAME}{}", std::process::id())),
             MountOption::NoSuid,
             MountOption::NoDev,
         ];
-        let session = fuser::spawn_mount(Files { store: store.clone() }, at, &config)?;
+        let slow = SlowSyncs::new(Arc::clone(&store))?;
+        let files = Files {
+            store: Arc::clone(&store),
+            slow: slow.clone(),
+        };
+        let session = fuser::spawn_mount(files, at, &config)?;
         Ok(Self {
             store,
+            slow,
             session: Some(session),
         })
     }
@@ -77,6 +111,12 @@ impl Mounted {
     /// Sets what fsync and fdatasync do from now on.
     pub fn set_syncs(&self, syncs: Syncs) {
         self.store().set_syncs(syncs);
+    }
+
+    /// Sets how long each sync takes from now on, one after the other; all else goes on meanwhile. What is under way keeps
+    /// to what was set before.
+    pub fn set_sync_takes(&self, takes: Duration) {
+        self.slow.set_takes(takes);
     }
 
     /// The power goes: see [`Store::cut`]. The process that used the files must be dead.
@@ -94,13 +134,14 @@ impl Drop for Mounted {
     }
 }
 
-fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
+pub(crate) fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
     store.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Debug)]
 struct Files {
     store: Arc<Mutex<Store>>,
+    slow: SlowSyncs,
 }
 
 impl Files {
@@ -142,7 +183,7 @@ impl Files {
     }
 }
 
-fn errno(error: StoreError) -> Errno {
+pub(crate) fn errno(error: StoreError) -> Errno {
     match error {
         StoreError::NotFound => Errno::ENOENT,
         StoreError::Exists => Errno::EEXIST,
@@ -154,7 +195,7 @@ fn errno(error: StoreError) -> Errno {
     }
 }
 
-fn reply_empty(reply: ReplyEmpty, result: Result<(), StoreError>) {
+pub(crate) fn reply_empty(reply: ReplyEmpty, result: Result<(), StoreError>) {
     match result {
         Ok(()) => reply.ok(),
         Err(error) => reply.error(errno(error)),
@@ -318,12 +359,9 @@ impl Filesystem for Files {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let mut store = lock(&self.store);
-        let mut result = store.write(inode.0, offset as usize, bytes);
-        if flags.0 & O_DSYNC != 0 {
-            result = result.and_then(|()| store.sync_file(inode.0));
-        }
-        match result {
+        let written = lock(&self.store).write(inode.0, offset as usize, bytes);
+        match written {
+            Ok(()) if flags.0 & O_DSYNC != 0 => self.slow.sync(Job::Write(inode, bytes.len() as u32, reply)),
             Ok(()) => reply.written(bytes.len() as u32),
             Err(error) => reply.error(errno(error)),
         }
@@ -334,11 +372,11 @@ impl Filesystem for Files {
     }
 
     fn fsync(&self, _: &Request, inode: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        reply_empty(reply, lock(&self.store).sync_file(inode.0));
+        self.slow.sync(Job::File(inode, reply));
     }
 
     fn fsyncdir(&self, _: &Request, inode: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        reply_empty(reply, lock(&self.store).sync_folder(inode.0));
+        self.slow.sync(Job::Folder(inode, reply));
     }
 
     fn readdir(&self, _: &Request, inode: INodeNo, _: FileHandle, offset: u64, mut reply: ReplyDirectory) {

@@ -31,11 +31,36 @@ pub struct RoundReport {
     pub failures: Vec<String>,
     /// Requests that were made.
     pub requests: u64,
+    /// From the round's begin to the fault: accounts, clients, and load until enough is answered.
+    pub before_fault: Duration,
+    /// From the fault to its end, a restart included.
+    pub faulty: Duration,
+    /// What asking again and the checks took.
+    pub settled_within: Duration,
+    /// The whole round.
+    pub took: Duration,
+}
+
+/// What came of full load without a fault.
+#[derive(Clone, Debug)]
+pub struct CalmReport {
+    /// How long.
+    pub lasted: Duration,
+    /// Requests that were made.
+    pub requests: u64,
+    /// Terms that began.
+    pub elections: u64,
+    /// Attempts without a final answer.
+    pub attempts_failed: u64,
 }
 
 /// What came of it all.
 #[derive(Clone, Debug, Default)]
 pub struct GroupReport {
+    /// Groups that were made, one after the other.
+    pub groups: u64,
+    /// What came of full load without a fault, if that was asked for.
+    pub calm: Option<CalmReport>,
     /// Each round.
     pub rounds: Vec<RoundReport>,
     /// Requests that were made.
@@ -46,6 +71,8 @@ pub struct GroupReport {
     pub repeats: u64,
     /// Reads right after an acknowledged change, at any node.
     pub reads: u64,
+    /// Of these, those of orders that a gateway had no past of, since it had begun anew.
+    pub forgotten: u64,
     /// Log entries that were compared between all nodes' journals at the end.
     pub entries_compared: u64,
     /// Promises that were broken; empty if all is well.
@@ -87,20 +114,31 @@ impl GroupReport {
         self.rounds.iter().map(|round| round.false_elections).sum()
     }
 
+    /// What half of the rounds took at the most.
+    pub fn round_median(&self) -> Duration {
+        let mut times: Vec<u64> = self.rounds.iter().map(|round| round.took.as_millis() as u64).collect();
+        times.sort_unstable();
+        Duration::from_millis(median(&times))
+    }
+
     /// As JSON.
     pub fn as_json(&self, seed: u64) -> Value {
-        let summaries: BTreeMap<&str, Value> = self
+        let summaries: BTreeMap<String, Value> = self
             .summaries()
             .into_iter()
-            .map(|(fault, summary)| (fault.name(), summary.as_json()))
+            .map(|(fault, summary)| (fault.to_string(), summary.as_json()))
             .collect();
         let rounds: Vec<Value> = self.rounds.iter().map(RoundReport::as_json).collect();
         json!({
             "seed": seed,
+            "groups": self.groups,
+            "calm": self.calm.as_ref().map(CalmReport::as_json),
+            "round_ms_median": self.round_median().as_millis() as u64,
             "requests": self.requests,
             "unanswered": self.unanswered,
             "repeats": self.repeats,
             "reads": self.reads,
+            "forgotten": self.forgotten,
             "entries_compared": self.entries_compared,
             "false_elections": self.false_elections(),
             "broken": self.broken,
@@ -114,7 +152,7 @@ impl RoundReport {
     fn as_json(&self) -> Value {
         let ms = |time: Option<Duration>| time.map(|time| time.as_millis() as u64);
         json!({
-            "fault": self.fault.name(),
+            "fault": self.fault.to_string(),
             "node": self.node,
             "recovered_ms": ms(self.recovered_after),
             "all_recovered_ms": ms(self.all_recovered_after),
@@ -124,6 +162,21 @@ impl RoundReport {
             "attempts_failed": self.attempts_failed,
             "failures": self.failures,
             "requests": self.requests,
+            "before_fault_ms": self.before_fault.as_millis() as u64,
+            "faulty_ms": self.faulty.as_millis() as u64,
+            "settled_ms": self.settled_within.as_millis() as u64,
+            "took_ms": self.took.as_millis() as u64,
+        })
+    }
+}
+
+impl CalmReport {
+    fn as_json(&self) -> Value {
+        json!({
+            "lasted_ms": self.lasted.as_millis() as u64,
+            "requests": self.requests,
+            "elections": self.elections,
+            "attempts_failed": self.attempts_failed,
         })
     }
 }

@@ -5,25 +5,27 @@ mod upgrade;
 pub use upgrade::{Roll, UpgradePlan, UpgradeReport, upgrade};
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use client::{Credentials, RestClient};
-use harness::{BASE, Group, Network, Node, Operator, QUOTE, Trader, are_equal, connect, leader_of, patient};
-use powerloss::{Mounted, Random, Store, Syncs};
+use client::{ClientError, Credentials, RestClient};
+use harness::{
+    Group, GroupOptions, Network, Node, Operator, Trader, are_equal, connect, leader_of, remove_work_folder,
+};
+use powerloss::{Mounted, Random, Store};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, JoinSet};
-use wire::json::{ClusterStatus, TimeText};
+use wire::json::{ClusterStatus, NumberText, TimeText};
 
-use super::GroupFault;
-use super::journals;
+use super::deck::Deck;
 use super::prober::Prober;
 use super::report::{GroupReport, RoundReport};
 use super::sessions::{Round, Session};
-use crate::clients::{fills, final_answer, impatient, observe, send};
+use super::{GroupFault, Whom};
+use crate::clients::impatient;
 use crate::history::History;
 use crate::load::Load;
-use crate::oracle::{Observed, check};
 use crate::rounds::{Answers, SMALL_FILES, Told};
 
 /// Sessions of a few keys ask as fast as they are answered, mostly at one node while another is away.
@@ -32,32 +34,29 @@ const NO_RATE: &str = r#"
 requests_per_key_burst = 100000
 requests_per_key_per_second = 100000
 "#;
-/// Nodes of the group.
-const NODES: usize = 3;
+/// Voters of the group.
+const VOTERS: usize = 3;
+/// Rounds of a group. Then its journals are compared, and a new group begins: what a round takes grows with what its group
+/// has done.
+const ROUNDS_PER_GROUP: u64 = 50;
 /// Accounts that trade in a round. Each begins at another node.
-const TRADERS: usize = 3;
-/// Sessions of each over REST, each with one request under way. Besides, each has one over WebSocket.
-const REST_SESSIONS: usize = 2;
+pub(super) const TRADERS: usize = 3;
+/// Sessions of each in a round.
+const SESSIONS: Sessions = Sessions { rest: 2, websocket: 1 };
 /// Sessions that place and read at every node.
 const WATCHERS: usize = 2;
 /// How long the group may take to answer enough requests before anything happens to it.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
-/// How long a node stands still or is cut off.
-const FAULT_LASTS: Duration = Duration::from_secs(2);
-/// How long a killed node stays away at the most, in milliseconds.
-const AWAY_MS_MAX: u64 = 2_000;
-/// How long a node may take to end when asked to.
-const STOPPED_WITHIN: Duration = Duration::from_secs(20);
-/// How long a node may take until it is ready again.
-const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How long the load goes on once the fault is over.
 const LOAD_AFTER: Duration = Duration::from_millis(300);
 /// How long the nodes may take to become equal.
 const EQUAL_WITHIN: Duration = Duration::from_secs(30);
 /// How long to wait between two looks at the group.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Answered requests that are asked once more when the group is whole again.
-const ASKED_AGAIN: usize = 10;
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long what still runs may take to end.
+const ENDED_WITHIN: Duration = Duration::from_secs(5);
+/// How long a request of this run is valid.
+const VALID_NS: u64 = 3_600_000_000_000;
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -72,67 +71,141 @@ pub struct GroupPlan {
     pub seed: u64,
     /// The most requests that are answered in a round before the fault.
     pub answers_max: usize,
-    /// What may happen. Faults of the network are passed over without one.
+    /// What may happen. Faults of the network are passed over without one, and those of gateways where there are none.
     pub faults: Vec<GroupFault>,
     /// Whether the nodes get network namespaces.
     pub network: bool,
     /// Whether their folders are on disks that can lose power. Faults of disks are passed over without them.
     pub disks: bool,
+    /// Gateways before the voters. If there are any, clients use nothing else.
+    pub gateways: usize,
+    /// How long the group is put under full load before anything happens to it: whoever is elected then is elected without
+    /// a cause.
+    pub calm: Duration,
+}
+
+/// Sessions of an account, by how they speak. One over REST has one request under way, one over WebSocket several.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sessions {
+    pub(super) rest: usize,
+    pub(super) websocket: usize,
 }
 
 /// Runs rounds until one breaks a promise, or all are done. `progress` is told of each.
 ///
 /// # Errors
-/// What keeps the harness itself from working.
+/// What keeps the harness itself from working, and that it was told to stop: then nodes, mounts and namespaces are gone.
 pub fn run(plan: &GroupPlan, progress: &mut dyn FnMut(&GroupReport)) -> io::Result<GroupReport> {
+    Network::remove_left_behind()?;
+    powerloss::unmount_left_behind()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let mut rounds = Rounds::new(plan)?;
-    runtime.block_on(async {
-        rounds.open().await?;
-        for round in 1..=plan.rounds {
-            rounds.round(round).await?;
-            progress(&rounds.report);
-            if !rounds.report.broken.is_empty() {
-                break;
-            }
+    let mut run = Run::new(plan)?;
+    let result = runtime.block_on(async {
+        let mut stop = signal(SignalKind::terminate())?;
+        tokio::select! {
+            result = run.all(progress) => result,
+            _ = tokio::signal::ctrl_c() => Err(interrupted()),
+            _ = stop.recv() => Err(interrupted()),
         }
-        rounds.compare_journals().await?;
-        Ok(rounds.report.clone())
-    })
+    });
+    // What still waits for a node that is gone needs not be waited for.
+    runtime.shutdown_timeout(ENDED_WITHIN);
+    result.map(|()| run.report)
 }
 
-struct Rounds {
+fn interrupted() -> io::Error {
+    io::Error::new(io::ErrorKind::Interrupted, "told to stop; what was made is taken away")
+}
+
+/// Groups, one after the other.
+struct Run {
     plan: GroupPlan,
-    faults: Vec<GroupFault>,
+    deck: Deck,
     random: Random,
-    group: Group,
-    nodes: Vec<Option<Node>>,
-    admin: Option<Credentials>,
     report: GroupReport,
-    /// Dropped after the nodes, which use them.
-    disks: Vec<Mounted>,
-    /// Dropped last: the nodes run in it.
-    network: Option<Network>,
+    network: Option<Arc<Network>>,
 }
 
-impl Rounds {
+impl Run {
     fn new(plan: &GroupPlan) -> io::Result<Self> {
-        let network = if plan.network { Some(Network::new(NODES)?) } else { None };
+        let network = match plan.network {
+            true => Some(Arc::new(Network::new(VOTERS + plan.gateways)?)),
+            false => None,
+        };
         let faults = plan.faults.iter().copied();
         let faults: Vec<GroupFault> = faults
             .filter(|fault| network.is_some() || !fault.needs_network())
             .filter(|fault| plan.disks || !fault.needs_disk())
+            .filter(|fault| plan.gateways > 0 || fault.whom != Whom::Gateway)
             .collect();
         if faults.is_empty() {
             return Err(io::Error::other("none of these faults can be made here"));
         }
+        Ok(Self {
+            plan: plan.clone(),
+            deck: Deck::new(faults),
+            random: Random::new(plan.seed),
+            report: GroupReport::default(),
+            network,
+        })
+    }
+
+    async fn all(&mut self, progress: &mut dyn FnMut(&GroupReport)) -> io::Result<()> {
+        let mut done = 0;
+        for group in 1.. {
+            let work = self.plan.work.join(format!("group-{group}"));
+            let mut rounds = Rounds::new(self, &work)?;
+            rounds.open().await?;
+            if group == 1 && !self.plan.calm.is_zero() {
+                rounds.calm(self.plan.calm).await?;
+            }
+            let last = self.plan.rounds.min(done + ROUNDS_PER_GROUP);
+            while done < last && rounds.report.broken.is_empty() {
+                done += 1;
+                let fault = self.deck.next(&mut rounds.random);
+                let fault = fault.ok_or_else(|| io::Error::other("there is no fault"))?;
+                rounds.round(done, fault).await?;
+                progress(&rounds.report);
+            }
+            rounds.compare_journals().await?;
+            if !rounds.report.broken.is_empty() {
+                rounds.keep_evidence(&work)?;
+            }
+            (self.random, self.report) = (rounds.random.clone(), std::mem::take(&mut rounds.report));
+            self.report.groups = group;
+            drop(rounds);
+            if !self.report.broken.is_empty() || done >= self.plan.rounds {
+                return Ok(());
+            }
+            remove_work_folder(&work)?;
+        }
+        Ok(())
+    }
+}
+
+/// A group, and what is done with it.
+pub(super) struct Rounds {
+    pub(super) plan: GroupPlan,
+    pub(super) random: Random,
+    pub(super) group: Group,
+    pub(super) nodes: Vec<Option<Node>>,
+    admin: Option<Credentials>,
+    pub(super) report: GroupReport,
+    /// Dropped after the nodes, which use them.
+    pub(super) disks: Vec<Mounted>,
+    pub(super) network: Option<Arc<Network>>,
+}
+
+impl Rounds {
+    fn new(run: &Run, work: &Path) -> io::Result<Self> {
+        let (plan, network) = (&run.plan, run.network.as_deref());
         let mut disks = Vec::new();
         let mut data = Vec::new();
-        for node in 1..=NODES {
-            let disk = plan.work.join(format!("disk-{node}"));
+        for node in 1..=VOTERS + plan.gateways {
+            let disk = work.join(format!("disk-{node}"));
             std::fs::create_dir_all(&disk)?;
             if plan.disks {
                 disks.push(Mounted::new(Store::default(), &disk)?);
@@ -140,17 +213,20 @@ impl Rounds {
             data.push(disk.join("data"));
         }
         let settings = format!("{SMALL_FILES}{NO_RATE}");
-        let group = Group::new(&plan.meridian, &data, &plan.work, &settings, network.as_ref())?;
+        let options = GroupOptions {
+            gateways: plan.gateways,
+            relays: network.is_some(),
+        };
+        let group = Group::new(&plan.meridian, &data, work, &settings, network, options)?;
         Ok(Self {
             plan: plan.clone(),
-            faults,
-            random: Random::new(plan.seed),
+            random: run.random.clone(),
             group,
             nodes: Vec::new(),
             admin: None,
-            report: GroupReport::default(),
+            report: run.report.clone(),
             disks,
-            network,
+            network: run.network.clone(),
         })
     }
 
@@ -163,29 +239,48 @@ impl Rounds {
         operator.open_market().await.map_err(io::Error::other)
     }
 
-    async fn operator(&mut self, node: usize) -> io::Result<Operator> {
-        let admin = self.admin.clone();
-        let admin = admin.ok_or_else(|| io::Error::other("there is no admin key yet"))?;
+    pub(super) async fn operator(&mut self, node: usize) -> io::Result<Operator> {
+        let admin = self.admin()?;
         self.group.operator(node, &admin).await
     }
 
-    /// What each node says of the group.
-    async fn statuses(&self) -> io::Result<Vec<Result<ClusterStatus, client::ClientError>>> {
-        let admin = self.admin.as_ref();
-        let admin = admin.ok_or_else(|| io::Error::other("there is no admin key yet"))?;
-        let mut statuses = Vec::new();
-        for node in &self.group.nodes {
-            let status = match connect(node.admin, impatient()).await {
-                Ok(rest) => rest.with_credentials(admin.clone()).read("/v1/admin/cluster").await,
-                Err(error) => Err(error),
-            };
-            statuses.push(status);
+    /// What is on the disks goes with them, unless it is copied.
+    fn keep_evidence(&self, work: &Path) -> io::Result<()> {
+        for (disk, node) in self.disks.iter().zip(1..) {
+            disk.store().export(&work.join(format!("evidence-{node}")))?;
         }
-        Ok(statuses)
+        Ok(())
+    }
+
+    /// The nodes that clients use.
+    pub(super) fn used(&self) -> std::ops::Range<usize> {
+        match self.plan.gateways {
+            0 => 0..VOTERS,
+            _ => VOTERS..self.group.nodes.len(),
+        }
+    }
+
+    /// What each node says of the group.
+    async fn statuses(&self) -> io::Result<Vec<Result<ClusterStatus, ClientError>>> {
+        let admin = self.admin()?;
+        let mut asked = JoinSet::new();
+        for (index, node) in self.group.nodes.iter().enumerate() {
+            let (address, admin) = (node.admin, admin.clone());
+            asked.spawn(async move {
+                let status = match connect(address, impatient()).await {
+                    Ok(rest) => rest.with_credentials(admin).read("/v1/admin/cluster").await,
+                    Err(error) => Err(error),
+                };
+                (index, status)
+            });
+        }
+        let mut statuses = asked.join_all().await;
+        statuses.sort_by_key(|(index, _)| *index);
+        Ok(statuses.into_iter().map(|(_, status)| status).collect())
     }
 
     /// Waits until the group has a leader and all nodes are equal. Gives the leader, its term, and what is applied.
-    async fn wait_until_equal(&self) -> io::Result<Result<(usize, u64, u64), String>> {
+    pub(super) async fn wait_until_equal(&self) -> io::Result<Result<(usize, u64, u64), String>> {
         let until = Instant::now() + EQUAL_WITHIN;
         loop {
             let statuses = self.statuses().await?;
@@ -193,7 +288,7 @@ impl Rounds {
                 && let Some(Ok(status)) = statuses.first()
                 && let Some(leader) = leader_of(status)
             {
-                let number = |text: &wire::json::NumberText| text.number().unwrap_or_default();
+                let number = |text: &NumberText| text.number().unwrap_or_default();
                 return Ok(Ok((leader, number(&status.term), number(&status.applied))));
             }
             if Instant::now() > until {
@@ -206,93 +301,98 @@ impl Rounds {
         }
     }
 
-    async fn round(&mut self, number: u64) -> io::Result<()> {
+    async fn round(&mut self, number: u64, fault: GroupFault) -> io::Result<()> {
+        let began_at = Instant::now();
         let (leader, term) = match self.wait_until_equal().await? {
             Ok((leader, term, _)) => (leader, term),
             Err(what) => return self.broke(number, what),
         };
         let traders = self.traders(leader).await?;
         let (history, answers) = (Arc::<Mutex<History>>::default(), self.answers());
-        let rests = self.clients().await?;
-        let round = Round::new(rests);
-        let valid_until = TimeText::from(round.nodes[0].clock().now().plus_ns(3_600_000_000_000));
-        let sessions = self.load(number, &round, &traders, &history, &answers, &valid_until);
+        let round = self.begin_round().await?;
+        let valid_until = TimeText::from(round.nodes[0].clock().now().plus_ns(VALID_NS));
         let prober = self.prober(number, &traders, &history, &valid_until).await?;
-        if tokio::time::timeout(ANSWERED_WITHIN, answers.enough.notified())
-            .await
-            .is_err()
-        {
+        let prefix = format!("r{number}");
+        let sessions = self.load(&prefix, &round, &traders, &history, &answers, SESSIONS);
+        let enough = tokio::time::timeout(ANSWERED_WITHIN, answers.enough.notified());
+        if enough.await.is_err() {
             round.stop();
             return self.broke(number, "the group stopped answering without a fault".into());
         }
         // Any moment of what is under way then is as good as any other.
         tokio::time::sleep(Duration::from_micros(self.random.number() % 3_000)).await;
-        let now = self.group.operator(leader, &self.admin()?).await?;
+        let now = self.operator(leader).await?;
         let now = now.cluster().await.map_err(io::Error::other)?;
         let leader = leader_of(&now).unwrap_or(leader);
         let term_before = now.term.number().unwrap_or_default();
-        let fault = self.faults[self.random.below(self.faults.len())];
-        let node = if fault.is_of_leader() {
-            leader
-        } else {
-            self.follower_of(leader)
-        };
+        let node = self.node_for(fault, leader);
+        let fault_at = Instant::now();
         let outcome = self.fault(fault, node, &round, prober).await?;
         let healed_at = Instant::now();
         tokio::time::sleep(LOAD_AFTER).await;
         round.stop();
         sessions.await?;
-        let (recovered, broken) = match outcome {
-            Ok(recovered) => (recovered, None),
-            Err(what) => (Vec::new(), Some(what)),
+        let recovered = match outcome {
+            Ok(recovered) => recovered,
+            Err(what) => return self.broke(number, format!("{fault}: {what}")),
         };
-        if let Some(what) = broken {
-            return self.broke(number, format!("{}: {what}", fault.name()));
-        }
         let history = history.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (term_after, equal_after) = match self.wait_until_equal().await? {
             Ok((_, term, _)) => (term, healed_at.elapsed()),
-            Err(what) => return self.broke(number, format!("{}: {what}", fault.name())),
+            Err(what) => return self.broke(number, format!("{fault}: {what}")),
         };
+        let (loaded, faulty) = (fault_at - began_at, healed_at - fault_at);
+        let first = recovered.iter().copied().flatten().min();
+        let everywhere = recovered.iter().copied().collect::<Option<Vec<_>>>();
+        self.check_round(number, fault, &round, &recovered)?;
         let requests = history.requests().count() as u64;
+        self.report.requests += requests;
+        self.report.unanswered += history.unanswered().count() as u64;
+        self.report.reads += round.reads.load(std::sync::atomic::Ordering::Acquire);
+        self.report.forgotten += round.forgotten.load(std::sync::atomic::Ordering::Acquire);
+        let settling_at = Instant::now();
+        let (name, forgetful) = (format!("round {number}: {fault}"), fault.forgets().then_some(node));
+        self.settle(&name, &traders, history, forgetful).await?;
         self.report.rounds.push(RoundReport {
             fault,
             node: node as u64 + 1,
-            recovered_after: recovered.iter().copied().flatten().min(),
-            all_recovered_after: recovered
-                .iter()
-                .copied()
-                .max()
-                .flatten()
-                .filter(|_| recovered.iter().all(Option::is_some)),
+            recovered_after: first,
+            all_recovered_after: everywhere.and_then(|times| times.into_iter().max()),
             equal_after: Some(equal_after),
             false_elections: term_before - term,
             elections: term_after - term_before,
             attempts_failed: round.attempts_failed(),
             failures: round.failures(),
             requests,
+            before_fault: loaded,
+            faulty,
+            settled_within: settling_at.elapsed(),
+            took: began_at.elapsed(),
         });
+        Ok(())
+    }
+
+    /// What the sessions themselves noticed.
+    fn check_round(
+        &mut self,
+        number: u64,
+        fault: GroupFault,
+        round: &Round,
+        recovered: &[Option<Duration>],
+    ) -> io::Result<()> {
         if recovered.iter().any(Option::is_none) {
-            self.broke(
-                number,
-                format!("{}: a surviving node answered no order: {recovered:?}", fault.name()),
-            )?;
+            let what = format!("{fault}: a surviving node answered no order: {recovered:?}");
+            self.broke(number, what)?;
         }
         if fault.is_planned() && round.attempts_failed() > 0 {
             let failures = round.failures().join("; ");
-            self.broke(
-                number,
-                format!("{}: a planned change failed requests: {failures}", fault.name()),
-            )?;
+            self.broke(number, format!("{fault}: a planned change failed requests: {failures}"))?;
         }
-        self.report.requests += requests;
-        self.report.unanswered += history.unanswered().count() as u64;
-        self.report.reads += round.reads.load(std::sync::atomic::Ordering::Acquire);
         let broken = round.broken.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for what in broken {
-            self.broke(number, format!("{}: {what}", fault.name()))?;
+            self.broke(number, format!("{fault}: {what}"))?;
         }
-        self.settle(number, fault, &traders, history).await
+        Ok(())
     }
 
     fn admin(&self) -> io::Result<Credentials> {
@@ -304,17 +404,22 @@ impl Rounds {
         Answers::new(1 + self.random.below(self.plan.answers_max))
     }
 
-    fn follower_of(&mut self, leader: usize) -> usize {
-        (leader + 1 + self.random.below(NODES - 1)) % NODES
+    /// Whom the fault hits, now that this node leads.
+    fn node_for(&mut self, fault: GroupFault, leader: usize) -> usize {
+        match fault.whom {
+            Whom::Leader => leader,
+            Whom::Follower => (leader + 1 + self.random.below(VOTERS - 1)) % VOTERS,
+            Whom::Gateway => VOTERS + self.random.below(self.plan.gateways.max(1)),
+        }
     }
 
-    fn broke(&mut self, round: u64, what: String) -> io::Result<()> {
+    pub(super) fn broke(&mut self, round: u64, what: String) -> io::Result<()> {
         self.report.broken.push(format!("round {round}: {what}"));
         Ok(())
     }
 
     /// New accounts: some to trade, then one to watch and one to probe.
-    async fn traders(&mut self, leader: usize) -> io::Result<Vec<Trader>> {
+    pub(super) async fn traders(&mut self, leader: usize) -> io::Result<Vec<Trader>> {
         let mut operator = self.operator(leader).await?;
         operator.cancel_everything().await.map_err(io::Error::other)?;
         let mut traders = Vec::new();
@@ -324,12 +429,13 @@ impl Rounds {
         Ok(traders)
     }
 
-    async fn clients(&self) -> io::Result<Vec<RestClient>> {
-        let mut rests = Vec::new();
-        for node in &self.group.nodes {
+    pub(super) async fn begin_round(&self) -> io::Result<Arc<Round>> {
+        let mut rests: Vec<RestClient> = Vec::new();
+        for node in &self.group.nodes[self.used()] {
             rests.push(connect(node.public, impatient()).await.map_err(io::Error::other)?);
         }
-        Ok(rests)
+        let numbers = self.used().map(|node| node + 1).collect();
+        Ok(Round::new(rests, numbers))
     }
 
     async fn prober(
@@ -339,7 +445,8 @@ impl Rounds {
         history: &Arc<Mutex<History>>,
         valid_until: &TimeText,
     ) -> io::Result<Prober> {
-        let addresses: Vec<_> = self.group.nodes.iter().map(|node| node.public).collect();
+        let nodes = self.group.nodes[self.used()].iter();
+        let addresses: Vec<_> = nodes.map(|node| node.public).collect();
         let trader = &traders[TRADERS + 1];
         let prefix = format!("r{number}-probe");
         let (credentials, account) = (&trader.credentials, trader.account.0);
@@ -347,16 +454,18 @@ impl Rounds {
     }
 
     /// Begins to send requests. Gives what ends with the last session.
-    fn load(
+    pub(super) fn load(
         &mut self,
-        number: u64,
+        prefix: &str,
         round: &Arc<Round>,
         traders: &[Trader],
         history: &Arc<Mutex<History>>,
         answers: &Arc<Answers>,
-        valid_until: &TimeText,
+        each: Sessions,
     ) -> JoinHandle<()> {
-        let addresses: Vec<_> = self.group.nodes.iter().map(|node| node.public).collect();
+        let nodes = self.group.nodes[self.used()].iter();
+        let addresses: Vec<_> = nodes.map(|node| node.public).collect();
+        let valid_until = TimeText::from(round.nodes[0].clock().now().plus_ns(VALID_NS));
         let mut sessions = JoinSet::new();
         let told = |trader: &Trader| Told {
             account: trader.account.0,
@@ -364,254 +473,27 @@ impl Rounds {
             answers: Arc::clone(answers),
         };
         for (trader_index, trader) in traders[..TRADERS].iter().enumerate() {
-            for session in 0..=REST_SESSIONS {
-                let prefix = format!("r{number}-{trader_index}-{session}");
+            for session in 0..each.rest + each.websocket {
+                let prefix = format!("{prefix}-{trader_index}-{session}");
                 let load = Load::new(self.random.number(), prefix, valid_until.clone());
-                let at = (trader_index + session) % NODES;
+                let at = (trader_index + session) % addresses.len();
                 let client = Session::new(round, at, &trader.credentials, told(trader));
-                if session == REST_SESSIONS {
-                    sessions.spawn(client.over_websocket(load, addresses.clone()));
-                } else {
+                if session < each.rest {
                     sessions.spawn(client.over_rest(load));
+                } else {
+                    sessions.spawn(client.over_websocket(load, addresses.clone()));
                 }
             }
         }
         let watcher = &traders[TRADERS];
         for index in 0..WATCHERS {
-            let client = Session::new(round, index % NODES, &watcher.credentials, told(watcher));
-            let prefix = format!("r{number}-watch-{index}");
+            let at = index % addresses.len();
+            let client = Session::new(round, at, &watcher.credentials, told(watcher));
+            let prefix = format!("{prefix}-watch-{index}");
             sessions.spawn(client.watch(prefix, self.random.number(), valid_until.clone()));
         }
         tokio::spawn(async move {
             sessions.join_all().await;
         })
-    }
-
-    /// The fault comes, lasts, and goes. Gives how long each surviving node took to answer, or what broke.
-    async fn fault(
-        &mut self,
-        fault: GroupFault,
-        node: usize,
-        round: &Round,
-        prober: Prober,
-    ) -> io::Result<Result<Vec<Option<Duration>>, String>> {
-        let all = (0..NODES).filter(|other| *other != node || fault == GroupFault::TransferLeadership);
-        let survivors: Vec<usize> = all.collect();
-        let pairs = self.pairs(fault, node);
-        let is_transfer = fault == GroupFault::TransferLeadership;
-        // Of a transfer no node may notice anything.
-        round.fault_at(if is_transfer { NODES } else { node });
-        let mut stopping = None;
-        match fault {
-            GroupFault::KillLeader | GroupFault::KillFollower => {
-                if let Some(running) = self.nodes[node].take() {
-                    running.kill()?;
-                }
-            }
-            GroupFault::LeaderPower | GroupFault::FollowerPower => {
-                if let Some(running) = self.nodes[node].take() {
-                    running.kill()?;
-                }
-                self.disks[node].cut(self.random.number());
-            }
-            GroupFault::LeaderDiskFails => self.disks[node].set_syncs(Syncs::Failing),
-            GroupFault::LeaderDiskFull => {
-                let mut store = self.disks[node].store();
-                let bytes = store.bytes();
-                store.set_bytes_max(Some(bytes));
-            }
-            GroupFault::PauseLeader | GroupFault::PauseFollower => self.running(node)?.pause()?,
-            GroupFault::StopLeader | GroupFault::StopFollower => {
-                let running = self.nodes[node].take();
-                let running = running.ok_or_else(|| io::Error::other("the node doesn't run"))?;
-                stopping = Some(tokio::task::spawn_blocking(move || running.stop_within(STOPPED_WITHIN)));
-            }
-            GroupFault::TransferLeadership => {
-                let mut operator = self.operator(node).await?;
-                if let Err(error) = operator.transfer_leadership(None).await {
-                    return Ok(Err(format!("leadership was not handed over: {error}")));
-                }
-            }
-            _ => self.network()?.lose(&pairs)?,
-        }
-        let fault_at = Instant::now();
-        let probe = tokio::spawn(prober.probe(survivors, fault_at));
-        let ended = self.end_fault(fault, node, &pairs, stopping).await?;
-        let recovered = probe.await?;
-        Ok(ended.map(|()| recovered))
-    }
-
-    async fn end_fault(
-        &mut self,
-        fault: GroupFault,
-        node: usize,
-        pairs: &[(usize, usize)],
-        stopping: Option<JoinHandle<io::Result<bool>>>,
-    ) -> io::Result<Result<(), String>> {
-        match fault {
-            GroupFault::TransferLeadership => {
-                tokio::time::sleep(LOAD_AFTER).await;
-                return Ok(Ok(()));
-            }
-            GroupFault::PauseLeader | GroupFault::PauseFollower => {
-                tokio::time::sleep(FAULT_LASTS).await;
-                self.running(node)?.resume()?;
-                return Ok(Ok(()));
-            }
-            GroupFault::LeaderDiskFull => {
-                tokio::time::sleep(FAULT_LASTS).await;
-                self.disks[node].store().set_bytes_max(None);
-                if self.nodes[node].as_mut().is_some_and(Node::is_running) {
-                    return Ok(Ok(()));
-                }
-            }
-            GroupFault::LeaderDiskFails => {
-                tokio::time::sleep(FAULT_LASTS).await;
-                if let Some(running) = self.nodes[node].take() {
-                    running.kill()?;
-                }
-                self.disks[node].set_syncs(Syncs::Honest);
-            }
-            GroupFault::LeaderPower | GroupFault::FollowerPower | GroupFault::KillLeader | GroupFault::KillFollower => {
-                let away = self.random.number() % AWAY_MS_MAX;
-                tokio::time::sleep(Duration::from_millis(away)).await;
-            }
-            GroupFault::StopLeader | GroupFault::StopFollower => {
-                if let Some(stopping) = stopping {
-                    match stopping.await? {
-                        Ok(true) => {}
-                        Ok(false) => return Ok(Err("the node ended with an error when asked to end".into())),
-                        Err(error) => return Ok(Err(error.to_string())),
-                    }
-                }
-            }
-            _ => {
-                tokio::time::sleep(FAULT_LASTS).await;
-                self.network()?.heal(pairs)?;
-                return Ok(Ok(()));
-            }
-        }
-        let started = self.group.nodes[node].start()?;
-        let waited = tokio::task::spawn_blocking(move || {
-            let mut started = started;
-            let ready = started.wait_until_ready_within(READY_WITHIN);
-            (started, ready)
-        });
-        let (started, ready) = waited.await?;
-        self.nodes[node] = Some(started);
-        Ok(ready.map_err(|error| error.to_string()))
-    }
-
-    fn running(&self, node: usize) -> io::Result<&Node> {
-        let running = self.nodes[node].as_ref();
-        running.ok_or_else(|| io::Error::other("the node doesn't run"))
-    }
-
-    fn network(&self) -> io::Result<&Network> {
-        let network = self.network.as_ref();
-        network.ok_or_else(|| io::Error::other("there is no network to cut"))
-    }
-
-    /// Who doesn't hear whom.
-    fn pairs(&self, fault: GroupFault, node: usize) -> Vec<(usize, usize)> {
-        let others = || (0..NODES).filter(move |other| *other != node);
-        let sends = others().map(|other| (node, other));
-        let receives = others().map(|other| (other, node));
-        match fault {
-            GroupFault::CutLeader | GroupFault::CutFollower => sends.chain(receives).collect(),
-            GroupFault::LeaderCannotSend => sends.collect(),
-            GroupFault::LeaderCannotReceive => receives.collect(),
-            _ => Vec::new(),
-        }
-    }
-
-    /// Brings every request to its end, and checks what clients find.
-    async fn settle(&mut self, number: u64, fault: GroupFault, traders: &[Trader], history: History) -> io::Result<()> {
-        let mut rests = Vec::new();
-        for node in &self.group.nodes {
-            rests.push(connect(node.public, patient()).await.map_err(io::Error::other)?);
-        }
-        let name = format!("round {number}: {}", fault.name());
-        let history = self.ask_again(&name, &rests, traders, history).await?;
-        self.report.repeats += history.repeats();
-        let at = self.random.below(NODES);
-        let mut observed = Observed {
-            base: BASE.to_owned(),
-            quote: QUOTE.to_owned(),
-            ..Observed::default()
-        };
-        for trader in traders {
-            let found = observe(&rests[at], trader, &history).await.map_err(io::Error::other)?;
-            for (node, rest) in rests.iter().enumerate() {
-                let rest = rest.with_credentials(trader.credentials.clone());
-                let balances = rest.balances().await.map_err(io::Error::other)?.balances;
-                let fills = fills(&rest).await.map_err(io::Error::other)?;
-                if balances != found.balances || fills != found.fills {
-                    let account = trader.account.0;
-                    let what = format!(
-                        "nodes {} and {} tell account {account} different things",
-                        node + 1,
-                        at + 1
-                    );
-                    self.report.broken.push(format!("{name}: {what}"));
-                }
-            }
-            observed.accounts.insert(trader.account.0, found);
-        }
-        let broken = check(&history, &observed).into_iter();
-        self.report.broken.extend(broken.map(|what| format!("{name}: {what}")));
-        Ok(())
-    }
-
-    /// Asks every unanswered request again, at any node, until it is answered, and then once more; and some of the answered
-    /// ones.
-    async fn ask_again(
-        &mut self,
-        name: &str,
-        rests: &[RestClient],
-        traders: &[Trader],
-        mut history: History,
-    ) -> io::Result<History> {
-        let (answered, unanswered): (Vec<_>, Vec<_>) = history
-            .requests()
-            .cloned()
-            .partition(|request| request.answer.is_some());
-        let mut again = [unanswered.clone(), unanswered].concat();
-        for _ in 0..ASKED_AGAIN.min(answered.len()) {
-            again.push(answered[self.random.below(answered.len())].clone());
-        }
-        for request in again {
-            let (account, asked) = (request.account, request.asked);
-            let trader = traders.iter().find(|trader| trader.account.0 == account);
-            let trader = trader.ok_or_else(|| io::Error::other("a request of nobody"))?;
-            let rest = &rests[self.random.below(rests.len())];
-            let own = rest.with_credentials(trader.credentials.clone());
-            match final_answer(send(&own, &asked).await) {
-                Ok(answer) => history.answer(account, asked.request_id(), answer),
-                Err(error) => self.report.broken.push(format!(
-                    "{name}: account {account}, {asked:?}: no final answer afterwards: {error}"
-                )),
-            }
-        }
-        Ok(history)
-    }
-
-    /// Ends all nodes at the same moment and compares their journals.
-    async fn compare_journals(&mut self) -> io::Result<()> {
-        let through = match self.wait_until_equal().await? {
-            Ok((_, _, applied)) => applied,
-            Err(what) => {
-                self.report.broken.push(format!("at the end: {what}"));
-                return Ok(());
-            }
-        };
-        for node in self.nodes.iter_mut().filter_map(Option::take) {
-            node.kill()?;
-        }
-        let (compared, broken) = journals::compare(&self.group.nodes, through)?;
-        self.report.entries_compared = compared;
-        let broken = broken.into_iter().map(|what| format!("at the end: {what}"));
-        self.report.broken.extend(broken);
-        Ok(())
     }
 }

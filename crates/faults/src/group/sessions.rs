@@ -26,15 +26,23 @@ const TRIED_FOR: Duration = Duration::from_secs(15);
 const WAIT: Duration = Duration::from_millis(20);
 /// Nobody's index: no node has a fault.
 const NONE: usize = usize::MAX;
+/// The index of a node that clients don't use, or of none in particular: none of theirs has the fault.
+pub(crate) const ELSEWHERE: usize = usize::MAX - 1;
 
 /// What the sessions of a round share.
 pub(crate) struct Round {
-    /// A client of each node, of nobody yet.
+    /// A client of each node that clients use, of nobody yet.
     pub(crate) nodes: Vec<RestClient>,
+    /// What these nodes are called.
+    numbers: Vec<usize>,
     /// Whoever is set stops asking for more.
     stop: AtomicBool,
     /// The node that has the fault.
     faulty: AtomicUsize,
+    /// The node that may have forgotten what was before.
+    forgetful: AtomicUsize,
+    /// Reads at it that found nothing of an acknowledged order.
+    pub(crate) forgotten: AtomicU64,
     /// Attempts at other nodes that failed since the fault.
     failed: AtomicU64,
     /// Of these, the first few.
@@ -44,11 +52,14 @@ pub(crate) struct Round {
 }
 
 impl Round {
-    pub(crate) fn new(nodes: Vec<RestClient>) -> Arc<Self> {
+    pub(crate) fn new(nodes: Vec<RestClient>, numbers: Vec<usize>) -> Arc<Self> {
         Arc::new(Self {
             nodes,
+            numbers,
             stop: AtomicBool::new(false),
             faulty: AtomicUsize::new(NONE),
+            forgetful: AtomicUsize::new(NONE),
+            forgotten: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             failures: Mutex::default(),
             reads: AtomicU64::new(0),
@@ -58,6 +69,10 @@ impl Round {
 
     pub(crate) fn fault_at(&self, node: usize) {
         self.faulty.store(node, Ordering::Release);
+    }
+
+    pub(crate) fn may_forget(&self, node: usize) {
+        self.forgetful.store(node, Ordering::Release);
     }
 
     pub(crate) fn stop(&self) {
@@ -82,7 +97,7 @@ impl Round {
             self.failed.fetch_add(1, Ordering::AcqRel);
             let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
             if failures.len() < 5 {
-                failures.push(format!("at node {}: {error}", node + 1));
+                failures.push(format!("at node {}: {error}", self.numbers[node]));
             }
         }
     }
@@ -215,7 +230,7 @@ impl Session {
     async fn look(&self, node: usize, id: &str, is_cancelled: bool) {
         let target = format!("/v1/orders/by-client-id/{id}");
         let found = self.own[node].read::<Order>(&target).await;
-        let name = format!("node {}, order {id}", node + 1);
+        let name = format!("node {}, order {id}", self.round.numbers[node]);
         match found {
             Ok(order) if is_cancelled && order.status == OrderStatus::Open => {
                 self.round
@@ -223,6 +238,10 @@ impl Session {
             }
             Ok(_) => {}
             Err(error) if error.code() == Some("order_not_found") => {
+                if self.round.forgetful.load(Ordering::Acquire) == node {
+                    self.round.forgotten.fetch_add(1, Ordering::AcqRel);
+                    return;
+                }
                 self.round
                     .is_broken(format!("{name}: was acknowledged, and is not seen"));
             }

@@ -312,6 +312,29 @@ fn a_leader_that_is_cut_off_answers_nothing_and_learns_what_became_of_it() {
 }
 
 #[test]
+fn a_leader_whose_disk_is_short_hands_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = Lines::new();
+    let nodes: Vec<_> = (1..=3).map(|node| start(folder.path(), node, &lines)).collect();
+    let all: Vec<&Node> = nodes.iter().collect();
+    wait_until("one leads", || leader_of(&all).is_some());
+    let leader = leader_of(&all).unwrap();
+    let (old, others): (Vec<&Node>, Vec<&Node>) = nodes.iter().partition(|node| node.core.group().node == leader);
+    old[0].core.block(Some(NotAccepting::DiskFull));
+    wait_until("another leads", || {
+        leader_of(&others).is_some_and(|other| other != leader)
+    });
+    let applied = others[0].core.submit(command("on")).unwrap().blocking_recv().unwrap();
+    assert_eq!(applied.unwrap().position().sequence, Sequence(1));
+    for node in &nodes {
+        node.core.stop();
+    }
+    for node in nodes {
+        assert!(node.thread.join().unwrap().is_graceful());
+    }
+}
+
+#[test]
 fn without_a_majority_commands_are_refused_in_the_end_and_nothing_is_executed() {
     let folder = tempfile::tempdir().unwrap();
     let lines = Lines::new();

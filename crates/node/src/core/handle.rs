@@ -126,6 +126,11 @@ impl Shared {
         if self.stopping.load(Ordering::Acquire) {
             return Err(NotAccepting::Stopping);
         }
+        self.blocked()
+    }
+
+    /// Why the node itself lets the core take no commands, if it does not.
+    pub(super) fn blocked(&self) -> Result<(), NotAccepting> {
         reason_of(self.blocked.load(Ordering::Acquire))
     }
 }

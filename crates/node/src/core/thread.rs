@@ -30,6 +30,8 @@ const ROOM_COMES: Duration = Duration::from_millis(1);
 const EVENTS_PER_TURN: usize = 256;
 /// For how long a node on its way down waits for its clients' commands to come to their end, and for another to lead.
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
+/// How long a leader that may take no requests itself waits until it offers leadership again: who got it may be no better off.
+const HAND_OVER_AGAIN: Duration = Duration::from_secs(10);
 /// How often a full disk is looked at again while nothing is taken.
 const ROOM_AGAIN: Duration = Duration::from_millis(100);
 
@@ -44,6 +46,8 @@ pub(super) struct CoreThread<M: StateMachine> {
     ticks: u32,
     /// By when it ends, once it is on its way down.
     leaves_by: Option<Instant>,
+    /// When it last offered leadership because its disk is short.
+    handed_over_at: Option<Instant>,
 }
 
 /// What came first.
@@ -73,6 +77,7 @@ where
             next_tick: Instant::now() + TICK,
             ticks: 0,
             leaves_by: None,
+            handed_over_at: None,
         }
     }
 
@@ -308,10 +313,32 @@ where
         }
         state.step(Input::Tick)?;
         state.group_tick()?;
+        self.hand_over_if_short_of_disk(state)?;
         if self.ticks.is_multiple_of(TICKS_PER_STATUS) {
             state.tell_status();
         }
         Ok(())
+    }
+}
+
+impl<M> CoreThread<M>
+where
+    M: StateMachine<Command = Command, Event = Event>,
+{
+    /// A node whose disk is short takes no requests of its own clients; it should not sequence those of the others' either,
+    /// as long as another voter can.
+    fn hand_over_if_short_of_disk(&mut self, state: &mut CoreState<M>) -> Result<(), CoreEnd> {
+        let is_short = self.shared.blocked() == Err(NotAccepting::DiskFull);
+        if !is_short || !state.replica.leads() || !state.member.decides_with_others() {
+            return Ok(());
+        }
+        let waits = |at: Instant| at.elapsed() < HAND_OVER_AGAIN;
+        if self.handed_over_at.is_some_and(waits) {
+            return Ok(());
+        }
+        self.handed_over_at = Some(Instant::now());
+        tracing::warn!("the disk is short: another voter is to lead");
+        state.step(Input::TransferLeadership { to: None })
     }
 }
 

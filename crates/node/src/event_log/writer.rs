@@ -142,10 +142,12 @@ impl Writer {
             if segment.end <= applied.next() {
                 break;
             }
-            tracing::warn!(
+            // Nothing is lost: the journal knows of fewer entries that they are committed than were told of, and tells of
+            // them again.
+            tracing::info!(
                 end = segment.end.0,
                 applied = applied.0,
-                "event log: it is ahead of the journal; cut"
+                "event log: cut where the journal is known to be committed; what follows is written again"
             );
             let truncated = segment.truncate(applied.next());
             if truncated.is_err() || segment.end == segment.first {

@@ -3,7 +3,8 @@
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::os::fd::AsFd as _;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
@@ -15,7 +16,7 @@ use super::connection::{Connection, LinkError};
 use super::greeting::judge;
 use super::limits::{
     ADDRESSES_TRIED_MAX, BACKOFF_MAX, BACKOFF_MIN, CONNECT_MAX, CONNECTION_GOOD_AFTER, HANDSHAKE_MAX, PING_EVERY,
-    SILENCE_MAX, WRITE_BYTES_MAX,
+    RESOLVE_MAX, SILENCE_MAX, WRITE_BYTES_MAX,
 };
 use super::tls::peer_named;
 use super::{Direction, Peer, Shared, lock, wait};
@@ -107,7 +108,7 @@ fn pause(shared: &Shared, peer: &Peer, pause: Duration) {
 fn dial(shared: &Shared, peer: &Peer) -> Result<Dialed, LinkError> {
     let made_again = peer.made_again.load(Ordering::SeqCst);
     let address = lock(&peer.address).clone();
-    let socket = reach(&address)?;
+    let socket = reach(&address, &peer.resolving)?;
     let mut dialing = lock(&peer.dialing);
     // Whoever stops this says so first and then looks for the socket.
     if peer.is_over(shared) {
@@ -120,9 +121,9 @@ fn dial(shared: &Shared, peer: &Peer) -> Result<Dialed, LinkError> {
     greeted
 }
 
-fn reach(address: &str) -> Result<TcpStream, LinkError> {
+fn reach(address: &str, resolving: &Arc<AtomicBool>) -> Result<TcpStream, LinkError> {
     let unreachable = |error: io::Error| LinkError::Broken(format!("reach {address}: {error}"));
-    let addresses: Vec<SocketAddr> = address.to_socket_addrs().map_err(unreachable)?.collect();
+    let addresses = resolve(address, resolving).map_err(unreachable)?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses.iter().take(ADDRESSES_TRIED_MAX) {
         match TcpStream::connect_timeout(address, CONNECT_MAX) {
@@ -131,6 +132,32 @@ fn reach(address: &str) -> Result<TcpStream, LinkError> {
         }
     }
     Err(unreachable(last))
+}
+
+/// Finds the addresses of a name. The system may take as long as it likes for that, so a thread of its own asks, of which there
+/// is one at a time.
+fn resolve(address: &str, resolving: &Arc<AtomicBool>) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = address.parse() {
+        return Ok(vec![address]);
+    }
+    let too_slow = || io::Error::new(io::ErrorKind::TimedOut, "its name is not found in time");
+    if resolving.swap(true, Ordering::SeqCst) {
+        return Err(too_slow());
+    }
+    let (tell, told) = crossbeam_channel::bounded(1);
+    let (name, done) = (address.to_owned(), Arc::clone(resolving));
+    let asker = std::thread::Builder::new()
+        .name("peer-resolve".to_owned())
+        .spawn(move || {
+            let found = name.to_socket_addrs().map(Iterator::collect);
+            done.store(false, Ordering::SeqCst);
+            let _ = tell.send(found);
+        });
+    if let Err(error) = asker {
+        resolving.store(false, Ordering::SeqCst);
+        return Err(error);
+    }
+    told.recv_timeout(RESOLVE_MAX).unwrap_or_else(|_| Err(too_slow()))
 }
 
 fn greet(shared: &Shared, peer: &Peer, socket: TcpStream, made_again: u64) -> Result<Dialed, LinkError> {

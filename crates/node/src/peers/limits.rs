@@ -6,6 +6,8 @@ use wire::peer::FRAME_BYTES_MAX;
 
 /// How long a connection may take to come about, for each address of the peer.
 pub const CONNECT_MAX: Duration = Duration::from_secs(1);
+/// How long the system may take to find the addresses of a peer's name.
+pub const RESOLVE_MAX: Duration = Duration::from_secs(2);
 /// How many addresses of a peer are tried, one after the other.
 pub const ADDRESSES_TRIED_MAX: usize = 4;
 /// How long handshake and greeting may take.

@@ -140,6 +140,8 @@ struct Peer {
     is_removed: AtomicBool,
     /// Rises when the connection that was dialed must be made again.
     made_again: AtomicU64,
+    /// True while the system is asked for the addresses of its name.
+    resolving: Arc<AtomicBool>,
     /// The connection that is on its way to being one.
     dialing: Mutex<Option<TcpStream>>,
     incoming: Mutex<Incoming>,
@@ -477,6 +479,7 @@ impl Peer {
             accept_log: LogLimiter::default(),
             is_removed: AtomicBool::new(false),
             made_again: AtomicU64::new(0),
+            resolving: Arc::default(),
             dialing: Mutex::new(None),
             incoming: Mutex::default(),
             incoming_freed: Condvar::new(),

@@ -2,8 +2,9 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use faults::group::{self, GroupFault, GroupPlan, GroupReport};
+use faults::group::{self, GroupFault, GroupPlan, GroupReport, What, Whom};
 use faults::{Fault, Plan, Report, run};
 use harness::{Network, remove_work_folder, work_folder};
 use powerloss::Syncs;
@@ -58,42 +59,80 @@ fn without_fdatasync_promises_are_broken() {
     assert!(!report.broken.is_empty(), "{report:?}");
 }
 
+/// What faults of a group need, besides a program.
+#[derive(Clone, Copy, Default)]
+struct Needs {
+    network: bool,
+    disks: bool,
+    gateways: usize,
+}
+
 /// A round for each of these faults of a group of three.
-fn group(name: &str, faults: &[GroupFault], network: bool) {
-    let work = work_folder(name).expect("temporary files can be made");
-    for (seed, fault) in (1..).zip(faults) {
-        let plan = GroupPlan {
-            meridian: PathBuf::from(env!("CARGO_BIN_EXE_meridian")),
-            work: work.join(fault.name()),
-            rounds: 1,
-            seed,
-            answers_max: 200,
-            faults: vec![*fault],
-            network,
-            disks: false,
-        };
-        std::fs::create_dir_all(&plan.work).expect("the folder is there");
-        let report = group::run(&plan, &mut |_| {});
-        let GroupReport { rounds, broken, .. } =
-            report.unwrap_or_else(|error| panic!("in {}: {error}", work.display()));
-        assert_eq!(broken, Vec::<String>::new(), "in {}", work.display());
-        assert_eq!(rounds.len(), 1);
+fn group(name: &str, faults: &[(What, Whom)], needs: Needs) {
+    let missing = [
+        needs.network.then(Network::unavailable).flatten(),
+        needs.disks.then(powerloss::unavailable).flatten().map(str::to_owned),
+    ];
+    if let Some(why) = missing.into_iter().flatten().next() {
+        // Past the harness, which would keep it to itself.
+        writeln!(std::io::stderr(), "SKIPPED node::faults::{name}: {why}").expect("standard error is open");
+        return;
     }
+    let work = work_folder(name).expect("temporary files can be made");
+    let plan = GroupPlan {
+        meridian: PathBuf::from(env!("CARGO_BIN_EXE_meridian")),
+        work: work.clone(),
+        rounds: faults.len() as u64,
+        seed: 1,
+        answers_max: 200,
+        faults: faults
+            .iter()
+            .map(|(what, whom)| GroupFault::new(*what, *whom))
+            .collect(),
+        network: needs.network,
+        disks: needs.disks,
+        gateways: needs.gateways,
+        calm: Duration::ZERO,
+    };
+    let report = group::run(&plan, &mut |_| {});
+    let GroupReport { rounds, broken, .. } = report.unwrap_or_else(|error| panic!("in {}: {error}", work.display()));
+    assert_eq!(broken, Vec::<String>::new(), "in {}", work.display());
+    assert_eq!(rounds.len(), faults.len());
     remove_work_folder(&work).expect("the nodes are gone");
 }
 
 #[test]
 fn a_group_that_loses_its_leader_keeps_every_promise() {
-    let faults = [GroupFault::KillLeader, GroupFault::StopLeader];
-    group("group", &faults, false);
+    let faults = [(What::Kill, Whom::Leader), (What::Stop, Whom::Leader)];
+    group("group", &faults, Needs::default());
 }
 
 #[test]
-fn a_group_whose_leader_is_cut_off_keeps_every_promise() {
-    if let Some(why) = Network::unavailable() {
-        // Past the harness, which would keep it to itself.
-        writeln!(std::io::stderr(), "SKIPPED node::faults::cut_off: {why}").expect("standard error is open");
-        return;
-    }
-    group("cut-off", &[GroupFault::CutLeader], true);
+fn a_group_whose_lines_are_cut_and_slow_keeps_every_promise() {
+    let faults = [(What::Cut, Whom::Leader), (What::Delay, Whom::Leader)];
+    let needs = Needs {
+        network: true,
+        ..Needs::default()
+    };
+    group("cut-off", &faults, needs);
+}
+
+#[test]
+fn a_group_with_a_bad_disk_keeps_every_promise() {
+    let faults = [(What::DiskSlow, Whom::Leader), (What::DiskFull, Whom::Leader)];
+    let needs = Needs {
+        disks: true,
+        ..Needs::default()
+    };
+    group("bad-disk", &faults, needs);
+}
+
+#[test]
+fn a_group_behind_gateways_keeps_every_promise() {
+    let faults = [(What::Kill, Whom::Gateway), (What::Kill, Whom::Leader)];
+    let needs = Needs {
+        gateways: 2,
+        ..Needs::default()
+    };
+    group("gateways", &faults, needs);
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use client::{ClientError, Credentials};
-use harness::{Group, Installation, Node, remove_work_folder, work_folder};
+use harness::{Group, GroupOptions, Installation, Node, remove_work_folder, work_folder};
 use wire::json::ClusterStatus;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -61,7 +61,7 @@ async fn a_node_that_lacks_a_quarantine_is_kept_out_until_it_has_it() {
     let work = work_folder("quarantine").unwrap();
     let data: Vec<PathBuf> = (1..=3).map(|node| work.join(format!("data-{node}"))).collect();
     let meridian = PathBuf::from(env!("CARGO_BIN_EXE_meridian"));
-    let mut group = Group::new(&meridian, &data, &work, "", None).unwrap();
+    let mut group = Group::new(&meridian, &data, &work, "", None, GroupOptions::default()).unwrap();
     let admin = group.init().unwrap();
     let nodes = group.start(&admin).await.unwrap();
     for node in nodes {

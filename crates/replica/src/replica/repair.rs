@@ -53,6 +53,8 @@ impl<M: StateMachine, W> Replica<M, W> {
         if progress.state != ProgressState::Snapshot {
             progress.matched = progress.matched.min(last.0);
             progress.become_probe();
+            // It has everything up to there, whether it has said so or not: a snapshot that was installed ends there.
+            progress.next_idx = progress.next_idx.max(last.0.saturating_add(1)).min(through.0 + 1);
         }
         outputs.push(Output::Send(PeerMessage(Content::Needs {
             from: NodeId(self.raw.raft.id),

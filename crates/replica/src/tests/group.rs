@@ -333,6 +333,16 @@ fn a_new_member_gets_a_snapshot_and_the_rest_and_becomes_a_voter() {
 
 #[test]
 fn who_lags_behind_the_log_in_memory_is_given_a_snapshot() {
+    given_a_snapshot(false);
+}
+
+/// What is behind the snapshot comes from the log, or under load each snapshot would be followed by another.
+#[test]
+fn who_lost_everything_is_given_one_snapshot() {
+    given_a_snapshot(true);
+}
+
+fn given_a_snapshot(repairing: bool) {
     let mut lone = Node::leading();
     for who in 0..10 {
         lone.ask(2, &[(&[1], who)]);
@@ -369,6 +379,8 @@ fn who_lags_behind_the_log_in_memory_is_given_a_snapshot() {
     cluster.tick(3);
     let (installed, hard_state) = cluster.node(2).installed.clone().expect("the snapshot was sent");
     assert_eq!(installed, point);
+    // What the leader sends on at once does not get through yet.
+    cluster.cut_off.insert(2);
     cluster.node(1).step(
         2,
         Input::SnapshotSent {
@@ -381,9 +393,22 @@ fn who_lags_behind_the_log_in_memory_is_given_a_snapshot() {
         deadline: None,
     };
     let applier = Applier::new(&identity(2), machine, point.applied, point.membership, BTreeSet::new());
-    cluster.nodes[1] = Node::over(2, applier, hard_state).unwrap();
-    cluster.tick(6);
+    let settings = Settings {
+        identity: identity(2),
+        epoch: Epoch(1),
+        repairing,
+        election_ticks: 20,
+    };
+    cluster.nodes[1] = Node::new(2, 3);
+    cluster.nodes[1].replica = Replica::new(&settings, applier, hard_state, Vec::new()).unwrap();
+    cluster.node(1).snapshot_wanted = None;
+    cluster.tick(1);
+    cluster.cut_off.clear();
+    cluster.tick(12);
     assert_eq!(cluster.node(2).sum(), 15, "the rest came from the log");
+    let another = (cluster.node(1).snapshot_wanted, cluster.node(2).installed.take());
+    assert_eq!(another, (None, None));
+    assert_eq!(cluster.node(2).repaired, repairing);
     let role = cluster
         .node(1)
         .replica

@@ -19,9 +19,10 @@ use wire::json::{
     SelfTradePrevention, Side, TimeInForce, TimeText,
 };
 
-use super::super::GroupFault;
-use super::super::sessions::{Round, far_away};
-use super::{ANSWERED_WITHIN, GroupPlan, LOAD_AFTER, LOOK_EVERY, NODES, READY_WITHIN, Rounds, STOPPED_WITHIN, TRADERS};
+use super::super::faulting::{READY_WITHIN, STOPPED_WITHIN};
+use super::super::sessions::{ELSEWHERE, Round, far_away};
+use super::super::{GroupFault, What, Whom};
+use super::{ANSWERED_WITHIN, GroupPlan, LOAD_AFTER, LOOK_EVERY, Rounds, Run, SESSIONS, TRADERS, VALID_NS, VOTERS};
 use crate::history::History;
 use crate::rounds::Answers;
 
@@ -90,18 +91,20 @@ pub fn upgrade(plan: &UpgradePlan, progress: &mut dyn FnMut(&Roll)) -> io::Resul
         .enable_all()
         .build()?;
     let begins_with = plan.old.as_ref().unwrap_or(&plan.new);
-    let rounds = Rounds::new(&GroupPlan {
+    let run = Run::new(&GroupPlan {
         meridian: begins_with.clone(),
         work: plan.work.clone(),
         rounds: 1,
         seed: plan.seed,
         answers_max: ANSWERS_FIRST,
-        faults: vec![GroupFault::StopLeader],
+        faults: vec![GroupFault::new(What::Stop, Whom::Leader)],
         network: false,
         disks: false,
+        gateways: 0,
+        calm: Duration::ZERO,
     })?;
     let mut upgrade = Upgrade {
-        rounds,
+        rounds: Rounds::new(&run, &plan.work)?,
         report: UpgradeReport::default(),
     };
     runtime.block_on(async {
@@ -155,11 +158,12 @@ impl Upgrade {
         };
         let traders = self.rounds.traders(leader).await?;
         let (history, answers) = (Arc::<Mutex<History>>::default(), Answers::new(ANSWERS_FIRST));
-        let round = Round::new(self.rounds.clients().await?);
-        let valid_until = TimeText::from(round.nodes[0].clock().now().plus_ns(3_600_000_000_000));
+        let round = self.rounds.begin_round().await?;
+        let valid_until = TimeText::from(round.nodes[0].clock().now().plus_ns(VALID_NS));
+        let prefix = format!("u{number}");
         let sessions = self
             .rounds
-            .load(number, &round, &traders, &history, &answers, &valid_until);
+            .load(&prefix, &round, &traders, &history, &answers, SESSIONS);
         if tokio::time::timeout(ANSWERED_WITHIN, answers.enough.notified())
             .await
             .is_err()
@@ -179,7 +183,6 @@ impl Upgrade {
     async fn settle(
         &mut self,
         name: &'static str,
-        number: u64,
         loaded: Loaded,
         away: Vec<Duration>,
         progress: &mut dyn FnMut(&Roll),
@@ -215,9 +218,7 @@ impl Upgrade {
             self.report.broken.push(format!("{name}: {what}"));
             return Ok(());
         }
-        self.rounds
-            .settle(number, GroupFault::StopLeader, &loaded.traders, history)
-            .await
+        self.rounds.settle(name, &loaded.traders, history, None).await
     }
 
     /// Starts each node with another program, the leader last.
@@ -227,18 +228,18 @@ impl Upgrade {
             return Ok(());
         };
         let mut away = Vec::new();
-        let mut left: Vec<usize> = (0..NODES).collect();
+        let mut left: Vec<usize> = (0..VOTERS).collect();
         while !left.is_empty() {
             let leader = self.wait_until_all_follow().await?;
             let next = left.iter().position(|node| *node != leader).unwrap_or(0);
             let node = left.remove(next);
             away.push(self.exchange(node, program, &loaded.round).await?);
-            if name == "rollback" && left.len() == NODES - 1 {
+            if name == "rollback" && left.len() == VOTERS - 1 {
                 self.try_to_switch_on_too_early(node, &loaded).await?;
             }
         }
         self.wait_until_all_follow().await?;
-        self.settle(name, number, loaded, away, progress).await
+        self.settle(name, loaded, away, progress).await
     }
 
     /// Stops a node as planned and starts it with another program. Gives how long it was away.
@@ -344,7 +345,7 @@ impl Upgrade {
             return Ok(());
         };
         // Of the switch no node may notice anything.
-        loaded.round.fault_at(NODES);
+        loaded.round.fault_at(ELSEWHERE);
         let leader = self.wait_until_all_follow().await?;
         match self.set_engine_version(leader).await? {
             Ok(answer) if answer.engine_version == Some(NEWEST) => {}
@@ -356,10 +357,10 @@ impl Upgrade {
                 .broken
                 .push(format!("asked again it is no repeat: {again:?}"));
         }
-        for node in 0..NODES {
+        for node in 0..VOTERS {
             self.use_it(node, &loaded).await?;
         }
-        self.settle("switched on", number, loaded, Vec::new(), progress).await
+        self.settle("switched on", loaded, Vec::new(), progress).await
     }
 
     /// Two orders of an account, which nobody trades with: each loses what the smaller one has.
@@ -415,7 +416,7 @@ impl Upgrade {
     /// Starts a node with the older program, which must not go on; and then again with the newer one, which must.
     async fn try_older(&mut self, old: &Path, new: &Path) -> io::Result<()> {
         let leader = self.wait_until_all_follow().await?;
-        let node = (leader + 1) % NODES;
+        let node = (leader + 1) % VOTERS;
         if let Some(running) = self.rounds.nodes[node].take() {
             tokio::task::spawn_blocking(move || running.stop_within(STOPPED_WITHIN)).await??;
         }
@@ -450,7 +451,7 @@ impl Upgrade {
 
 /// True if the leader hears all, and none is far behind.
 fn follow(status: &ClusterStatus) -> bool {
-    status.members.len() == NODES
+    status.members.len() == VOTERS
         && status.members.iter().all(|member| {
             let lag = member.lag.as_ref().and_then(|lag| lag.number());
             member.heard == Some(true) && lag.is_some_and(|lag| lag <= LAG_ENTRIES_MAX)
