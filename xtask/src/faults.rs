@@ -14,6 +14,11 @@ pub fn run(arguments: &[String]) -> Result<bool> {
     if !matches!(what.as_str(), "kill" | "power-loss" | "group" | "gateways") {
         bail!("there are no faults {what:?}, only kill, power-loss, group and gateways");
     }
+    build_and_run(what, rest)
+}
+
+/// Builds the node and the harness, and runs a part of that.
+pub fn build_and_run(what: &str, rest: &[String]) -> Result<bool> {
     let (release, rest): (Vec<&String>, Vec<&String>) = rest.iter().partition(|argument| *argument == "--release");
     let mut build = run::cargo();
     let messages = run::output(

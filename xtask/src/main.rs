@@ -9,6 +9,7 @@ mod run;
 mod sim;
 mod summary;
 mod test;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,8 @@ usage: cargo xtask <command>
       [--seeds N] [--from SEED]    so many seeds (100), beginning with this one
       [--seed SEED]                one seed alone, and what happens
       [--mutations [NAME...]]      faults put in on purpose, each of which it must notice
+  upgrade              three nodes of an older build are upgraded one by one under load, and back, and again
+      --from COMMIT|PROGRAM [--seed N]
   fuzz [NAME...]       the fuzz targets, or those named (needs a nightly toolchain and cargo-fuzz)
       [--seconds N]    for so long each
   performance          measure everything, and write docs/performance.md and its pictures
@@ -59,6 +62,7 @@ fn dispatch(arguments: &[String]) -> Result<bool> {
         "test" => test::run(rest),
         "faults" => faults::run(rest),
         "sim" => sim::run(rest),
+        "upgrade" => upgrade::run(rest),
         "fuzz" => fuzz::run(rest),
         "performance" => performance::run(rest),
         "help" | "--help" | "-h" => {

@@ -24,8 +24,8 @@
 use std::ops::Range;
 
 use types::{
-    AccountId, AccountStatus, Action, Asset, AssetId, Balance, Command, Event, InstrumentId, KeyId, Order, OrderId,
-    OrderStatus, Position, RejectReason, RequestId, Rules, StateMachine, Timestamp,
+    AccountId, AccountStatus, Action, Asset, AssetId, Balance, Command, EngineVersion, Event, InstrumentId, KeyId,
+    Order, OrderId, OrderStatus, Position, RejectReason, RequestId, Rules, StateMachine, Timestamp,
 };
 
 use crate::accounts::Accounts;
@@ -41,6 +41,9 @@ use crate::orders::Orders;
 use crate::request;
 use crate::snapshot::Snapshot;
 
+/// The newest version of its behaviour that this program knows.
+pub const ENGINE_VERSION: EngineVersion = EngineVersion::DECREMENT_AND_CANCEL;
+
 /// How many old entries of the request memory a command may drop to make room.
 const DROPS_FOR_ROOM_MAX: usize = 64;
 
@@ -48,6 +51,10 @@ const DROPS_FOR_ROOM_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Exchange<B: Book = FastBook> {
     pub(crate) rules: Rules,
+    /// Which behaviour is in force.
+    pub(crate) engine_version: EngineVersion,
+    /// The newest that it knows: no state, but what this program is.
+    pub(crate) engine_version_max: EngineVersion,
     /// Where the running, or else the last, command stands, and its stamp.
     pub(crate) position: Position,
     pub(crate) now: Timestamp,
@@ -81,6 +88,8 @@ impl<B: Book> Default for Exchange<B> {
         let mut exchange = Self {
             memory: RequestMemory::new(rules.request_memory_bytes_max, rules.request_window_ns),
             rules,
+            engine_version: EngineVersion::FIRST,
+            engine_version_max: ENGINE_VERSION,
             position: Position::default(),
             now: Timestamp(0),
             overdue: false,
@@ -148,6 +157,24 @@ impl<B: Book> StateMachine for Exchange<B> {
             .wrapping_add(self.orders.hash())
             .wrapping_add(self.memory.hash())
             .wrapping_add(self.place_item())
+            .wrapping_add(self.engine_version_item())
+    }
+
+    const ENGINE_VERSION: EngineVersion = ENGINE_VERSION;
+
+    fn engine_version(&self) -> EngineVersion {
+        self.engine_version
+    }
+
+    fn engine_version_max(&self) -> EngineVersion {
+        self.engine_version_max
+    }
+
+    fn sets_engine_version(command: &Command) -> Option<EngineVersion> {
+        match command.action {
+            Action::SetEngineVersion { version } => Some(version),
+            _ => None,
+        }
     }
 
     fn recompute_state_hash(&self) -> u64 {
@@ -173,6 +200,7 @@ impl<B: Book> StateMachine for Exchange<B> {
         sum.add(self.ledger.recompute_hash());
         sum.add(self.memory.recompute_hash());
         sum.add(self.place_item());
+        sum.add(self.engine_version_item());
         sum.0
     }
 
@@ -193,8 +221,8 @@ impl<B: Book> StateMachine for Exchange<B> {
         Snapshot::of(self)
     }
 
-    fn restore(snapshot: Snapshot) -> Result<Self, String> {
-        snapshot.restore()
+    fn restore(snapshot: Snapshot, engine_version: EngineVersion) -> Result<Self, String> {
+        snapshot.restore(engine_version)
     }
 }
 
@@ -391,6 +419,9 @@ impl<B: Book> Exchange<B> {
         if status == AccountStatus::Suspended {
             return Err(RejectReason::AccountSuspended);
         }
+        if command.needs_engine_version() > self.engine_version {
+            return Err(RejectReason::NotInForce);
+        }
         self.fire_switch_first(command.account);
         match action {
             Action::Place(_) | Action::Replace(_) if status != AccountStatus::Active => {
@@ -405,6 +436,14 @@ impl<B: Book> Exchange<B> {
         }
     }
 
+    /// Nothing while the first version is in force, so that programs that know no other come to the same hash.
+    fn engine_version_item(&self) -> u64 {
+        match self.engine_version {
+            EngineVersion::FIRST => 0,
+            version => hash::item(Kind::EngineVersion, [u64::from(version.0)]),
+        }
+    }
+
     fn place_item(&self) -> u64 {
         let Position { group, epoch, sequence } = self.position;
         let whose = u64::from(group.0) << 32 | u64::from(epoch.0);
@@ -414,6 +453,14 @@ impl<B: Book> Exchange<B> {
 
 /// What tools, tests and the bootstrap of followers read.
 impl<B: Book> Exchange<B> {
+    /// The same as a program of an earlier release, which knows no newer behaviour than this. For tests.
+    #[must_use]
+    pub fn of_release(mut self, engine_version_max: EngineVersion) -> Self {
+        assert!(self.engine_version <= engine_version_max && engine_version_max <= ENGINE_VERSION);
+        self.engine_version_max = engine_version_max;
+        self
+    }
+
     /// The position of the last command that was applied; sequence 0 if there was none.
     pub fn position(&self) -> Position {
         self.position

@@ -7,11 +7,12 @@ use crate::book::Book;
 use crate::exchange::Exchange;
 
 impl<B: Book> Exchange<B> {
-    /// Appends the present state as events, in an order in which each builds on earlier ones: limits, assets, instruments,
+    /// Appends the present state as events, in an order in which each builds on earlier ones: limits, the engine version, assets, instruments,
     /// accounts with their keys and dead man's switches, balances that are not zero, and the open orders of each
     /// instrument: bids, then asks, each in priority order, with what was filled so far.
     pub fn facts(&self, events: &mut Vec<Event>) {
         events.push(Event::RulesChanged(self.rules));
+        events.push(Event::EngineVersionChanged(self.engine_version));
         events.extend(self.assets.iter().map(|asset| Event::AssetCreated(*asset)));
         events.extend(
             self.instruments

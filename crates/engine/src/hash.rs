@@ -25,6 +25,7 @@ pub(crate) enum Kind {
     Request,
     Memory,
     Content,
+    EngineVersion,
 }
 
 const ODD: [u64; 4] = [

@@ -27,7 +27,7 @@ mod sip;
 mod snapshot;
 mod telling;
 
-pub use exchange::{Exchange, RequestMemoryUse};
+pub use exchange::{ENGINE_VERSION, Exchange, RequestMemoryUse};
 pub use memory::{Entry as RememberedRequest, MemoryState};
 pub use orders::OrderSnapshot;
 pub use snapshot::Snapshot;

@@ -11,6 +11,7 @@ use crate::exchange::Exchange;
 use crate::ledger::{Cell, Ledger};
 use crate::orders::OrderRecord;
 use crate::placing::bounded;
+use crate::replacing::replaced;
 use crate::telling::tell;
 
 /// Why matching ended before the taker was filled (if it wasn't).
@@ -65,12 +66,39 @@ impl<B: Book> Exchange<B> {
                         self.close(maker.key.0, OrderStatus::Cancelled, CloseReason::SelfTrade, events);
                         return Stopped::SelfTrade;
                     }
+                    SelfTradePrevention::DecrementAndCancel => {
+                        if self.decrement(taker, &maker, events) {
+                            return Stopped::SelfTrade;
+                        }
+                        continue;
+                    }
                 }
             }
             self.trade(taker, &maker, fills, events);
             fills += 1;
         }
         Stopped::NothingLeft
+    }
+
+    /// Takes the smaller one's remaining quantity off both orders of an account that meet. True if nothing remains of the
+    /// taker, which then ends with the rest that it had.
+    fn decrement(&mut self, taker: &mut OrderRecord, maker: &Maker, events: &mut Vec<Event>) -> bool {
+        let (slot, rests) = (maker.key.0, maker.remaining.0);
+        if taker.remaining() >= rests {
+            self.close(slot, OrderStatus::Cancelled, CloseReason::SelfTrade, events);
+            if taker.remaining() == rests {
+                return true;
+            }
+            let before = *taker;
+            taker.quantity -= rests;
+            tell(events, || replaced(&before, taker, true));
+            return false;
+        }
+        let before = *self.orders.get(slot);
+        let mut after = before;
+        after.quantity -= taker.remaining();
+        self.reduce(slot, &before, after, events);
+        true
     }
 
     fn trade(&mut self, taker: &mut OrderRecord, maker: &Maker, index: u32, events: &mut Vec<Event>) {

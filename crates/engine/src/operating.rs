@@ -2,8 +2,9 @@
 
 use types::limits::{AMOUNT_MAX, ASSET_DECIMALS_MAX};
 use types::{
-    Account, AccountId, AccountStatus, Action, Asset, AssetId, CloseReason, Event, Instrument, InstrumentId,
-    InstrumentRules, InstrumentStatus, Key, KeyId, NewKey, Price, RejectReason, Rules, Symbol, Timestamp, Transfer,
+    Account, AccountId, AccountStatus, Action, Asset, AssetId, CloseReason, EngineVersion, Event, Instrument,
+    InstrumentId, InstrumentRules, InstrumentStatus, Key, KeyId, NewKey, Price, RejectReason, Rules, StateMachine as _,
+    Symbol, Timestamp, Transfer,
 };
 
 use crate::book::Book;
@@ -41,6 +42,7 @@ impl<B: Book> Exchange<B> {
             Action::RevokeKey { key } => self.revoke_key(*key, events),
             Action::CancelAllFor { account, instrument } => self.cancel_all_for(*account, *instrument, events),
             Action::SetRules(rules) => self.set_rules(rules, events),
+            Action::SetEngineVersion { version } => self.set_engine_version(*version, events),
             Action::Clock
             | Action::Place(_)
             | Action::Replace(_)
@@ -315,6 +317,18 @@ impl<B: Book> Exchange<B> {
         self.memory
             .set_limits(rules.request_memory_bytes_max, rules.request_window_ns, self.now);
         events.push(Event::RulesChanged(*rules));
+        Ok(())
+    }
+}
+
+impl<B: Book> Exchange<B> {
+    /// Whoever applies the log stops at a version that this program doesn't know, so none such comes here.
+    fn set_engine_version(&mut self, version: EngineVersion, events: &mut Vec<Event>) -> Result<(), RejectReason> {
+        if version <= self.engine_version || version > self.engine_version_max() {
+            return Err(RejectReason::EngineVersionNotHigher);
+        }
+        self.engine_version = version;
+        events.push(Event::EngineVersionChanged(version));
         Ok(())
     }
 }

@@ -45,7 +45,7 @@ impl<B: Book> Exchange<B> {
             Some(reason) => tell(events, || closed(&taker, OrderStatus::Cancelled, reason)),
             None => {
                 // Most orders meet nobody, and then what they hold is what they were checked to need.
-                taker.hold = if taker.filled == 0 {
+                taker.hold = if taker.filled == 0 && taker.quantity == order.quantity.0 {
                     needed
                 } else {
                     self.hold_of(&taker)
@@ -253,7 +253,10 @@ impl<B: Book> Exchange<B> {
         }
         let own = match taker.self_trade_prevention {
             SelfTradePrevention::CancelOldest => OwnOrders::Skip(taker.account),
-            SelfTradePrevention::CancelNewest | SelfTradePrevention::CancelBoth => OwnOrders::StopAt(taker.account),
+            // What is decremented is not filled.
+            SelfTradePrevention::CancelNewest
+            | SelfTradePrevention::CancelBoth
+            | SelfTradePrevention::DecrementAndCancel => OwnOrders::StopAt(taker.account),
         };
         let book = &self.instruments[taker.instrument.0 as usize].book;
         book.fillable(taker.side.opposite(), taker.price, own, Quantity(taker.quantity))
@@ -265,8 +268,9 @@ impl<B: Book> Exchange<B> {
         let listing = &self.instruments[taker.instrument.0 as usize];
         let makers = taker.side.opposite();
         let mut found = Liquidity { lots: 0, notional: 0 };
+        let mut wanted = taker.quantity;
         for (_, maker) in listing.book.orders(makers) {
-            if found.lots == taker.quantity || !crosses(makers, maker.price, taker.price) {
+            if found.lots >= wanted || !crosses(makers, maker.price, taker.price) {
                 break;
             }
             if self.overdue && self.is_dead(maker.key.0) {
@@ -276,9 +280,13 @@ impl<B: Book> Exchange<B> {
                 match taker.self_trade_prevention {
                     SelfTradePrevention::CancelOldest => continue,
                     SelfTradePrevention::CancelNewest | SelfTradePrevention::CancelBoth => break,
+                    SelfTradePrevention::DecrementAndCancel => {
+                        wanted -= maker.remaining.0;
+                        continue;
+                    }
                 }
             }
-            let lots = maker.remaining.0.min(taker.quantity - found.lots);
+            let lots = maker.remaining.0.min(wanted - found.lots);
             found.lots += lots;
             found.notional += listing.scale.notional(maker.price, lots);
         }

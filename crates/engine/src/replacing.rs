@@ -77,7 +77,8 @@ impl<B: Book> Exchange<B> {
         Ok(())
     }
 
-    fn reduce(&mut self, slot: u32, before: &OrderRecord, mut after: OrderRecord, events: &mut Vec<Event>) {
+    /// Lowers an order's quantity in its place.
+    pub(crate) fn reduce(&mut self, slot: u32, before: &OrderRecord, mut after: OrderRecord, events: &mut Vec<Event>) {
         after.hold = self.hold_of(&after);
         let released = before.hold - after.hold;
         self.ledger.change(after.held_cell(), released, -released);
@@ -113,8 +114,9 @@ impl<B: Book> Exchange<B> {
     }
 }
 
+/// The event of an order that has another price or quantity now.
 #[inline]
-fn replaced(before: &OrderRecord, after: &OrderRecord, priority_kept: bool) -> Event {
+pub(crate) fn replaced(before: &OrderRecord, after: &OrderRecord, priority_kept: bool) -> Event {
     let old_price: Price = before.price;
     Event::OrderReplaced {
         order: after.as_order(OrderStatus::Open),

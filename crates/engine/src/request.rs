@@ -36,7 +36,8 @@ pub(crate) fn urgency(action: &Action) -> Urgency {
         | Action::CreateKey(_)
         | Action::RevokeKey { .. }
         | Action::CancelAllFor { .. }
-        | Action::SetRules(_) => Urgency::Operator,
+        | Action::SetRules(_)
+        | Action::SetEngineVersion { .. } => Urgency::Operator,
     }
 }
 
@@ -111,6 +112,9 @@ fn operator(mixer: &mut Mixer, action: &Action) {
             option(mixer, instrument.map(|InstrumentId(id)| u64::from(id)));
         }
         Action::SetRules(rules) => limits(mixer.word(17), rules),
+        Action::SetEngineVersion { version } => {
+            mixer.word(18).word(u64::from(version.0));
+        }
         Action::Clock
         | Action::Place(_)
         | Action::Replace(_)

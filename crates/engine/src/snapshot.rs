@@ -1,16 +1,16 @@
 //! The whole state as plain data.
 //!
 //! Only what can't be worked out again is kept: indexes, chains, deadlines and hashes are rebuilt, and what is rebuilt is
-//! checked. Two exchanges of the same state make the same snapshot, however each came there.
+//! checked. The engine version stands beside it, as [`types::StateMachine::restore`] says. Two exchanges of the same state make the same snapshot, however each came there.
 
 use serde::{Deserialize, Serialize};
 use types::{
-    AccountStatus, Asset, Balance, Instrument, Key, OrderStatus, OrderType, Position, Price, Rules, Sequence, Side,
-    StateMachine, Timestamp,
+    AccountStatus, Asset, Balance, EngineVersion, Instrument, Key, OrderStatus, OrderType, Position, Price, Rules,
+    Sequence, Side, StateMachine, Timestamp,
 };
 
 use crate::book::Book;
-use crate::exchange::{Exchange, rules_item};
+use crate::exchange::{ENGINE_VERSION, Exchange, rules_item};
 use crate::ledger::Cell;
 use crate::memory::{Entry, MemoryState, Outcome, RequestMemory};
 use crate::operating;
@@ -84,13 +84,19 @@ impl Snapshot {
         }
     }
 
-    pub(crate) fn restore<B: Book>(self) -> Result<Exchange<B>, String> {
+    pub(crate) fn restore<B: Book>(self, engine_version: EngineVersion) -> Result<Exchange<B>, String> {
+        if !(EngineVersion::FIRST..=ENGINE_VERSION).contains(&engine_version) {
+            return Err(format!(
+                "engine version {engine_version} is not one that this program knows"
+            ));
+        }
         if !operating::is_valid(&self.rules) {
             return Err("the rules are not valid".into());
         }
         let mut exchange = Exchange::<B> {
             position: self.position,
             now: self.now,
+            engine_version,
             ..Exchange::default()
         };
         exchange.sum.remove(rules_item(&exchange.rules));

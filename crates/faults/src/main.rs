@@ -1,6 +1,7 @@
 //! `faults group|gateways --meridian PROGRAM [--rounds N] [--seed N] [--answers N] [--only FAULT]… [--calm SECONDS]
 //! [--gateways N] [--loopback] [--disks] [--report FILE] [--work FOLDER]`, or
 //! `faults kill|power-loss --meridian PROGRAM [--rounds N] [--seed N] [--answers N] [--without-fdatasync] [--work FOLDER]`
+//! or `faults upgrade --meridian PROGRAM [--from OLDER] [--seed N] [--work FOLDER]`
 //!
 //! Started by `cargo xtask faults`.
 
@@ -12,6 +13,7 @@ use harness::{remove_work_folder, work_folder};
 use powerloss::Syncs;
 
 mod group_command;
+mod upgrade_command;
 
 /// Gateways of `faults gateways`, unless it is told another number.
 const GATEWAYS: usize = 2;
@@ -22,6 +24,9 @@ fn main() -> ExitCode {
         Some(("group", rest)) => return group_command::main(0, rest),
         Some(("gateways", rest)) => return group_command::main(GATEWAYS, rest),
         _ => {}
+    }
+    if let Some(("upgrade", rest)) = arguments.split_first().map(|(what, rest)| (what.as_str(), rest)) {
+        return upgrade_command::main(rest);
     }
     let result = plan(&arguments).and_then(|plan| {
         if let Fault::PowerLoss(_) = plan.fault

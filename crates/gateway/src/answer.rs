@@ -419,6 +419,8 @@ impl<'a> OrderStory<'a> {
                     story.order = Some(*order);
                     story.priority_kept = Some(*priority_kept);
                 }
+                // Self-trade prevention took something off it.
+                Event::OrderReplaced { order, .. } if own == Some(order.order_id) => story.order = Some(*order),
                 Event::OrderClosed {
                     order,
                     reason,

@@ -1,5 +1,6 @@
 //! What an operator sets of the gateway. Nothing here changes what a request does, only whether it is let in.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use types::{ClusterId, RegionId};
@@ -45,6 +46,9 @@ pub struct GatewayConfig {
     pub drain_timeout: Duration,
     /// How many requests are let in.
     pub rate_limits: RateLimitsConfig,
+    /// The proxies whose connections to the public listener begin with who their client is (PROXY protocol, version 2).
+    /// If there are any, nobody else is let in there.
+    pub proxy_protocol_from: Vec<IpAddr>,
     /// The TLS of both listeners; without it they are plain.
     pub tls: Option<Tls>,
 }
@@ -65,6 +69,7 @@ impl GatewayConfig {
             session_idle_timeout: Duration::from_secs(45),
             drain_timeout: Duration::from_secs(5),
             rate_limits: RateLimitsConfig::default(),
+            proxy_protocol_from: Vec::new(),
             tls: None,
         }
     }

@@ -15,7 +15,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use types::{AppliedBatch, Command, Epoch, Event, GroupId, Incarnation, Position, RegionId, Sequence, Timestamp};
+use types::{
+    AppliedBatch, Command, EngineVersion, Epoch, Event, GroupId, Incarnation, Position, RegionId, Sequence, Timestamp,
+};
 use wire::journal::{LogIndex, NodeId, Term};
 use wire::json::DurableIn;
 use wire::membership::{ChangeRefusal, FOUNDER, MembershipChange, Role};
@@ -117,6 +119,8 @@ pub struct GroupStatus {
     pub applied: LogIndex,
     /// True while it gets back from its peers what its disk lost.
     pub repairing: bool,
+    /// The version of the exchange's behaviour that is in force there.
+    pub engine_version: EngineVersion,
     /// Who belongs to the group, by node.
     pub members: Vec<MemberStatus>,
 }
@@ -134,6 +138,8 @@ pub struct MemberStatus {
     pub matched: Option<LogIndex>,
     /// whether it was heard of within an election's time-out. Of the node that says so itself: true.
     pub heard: bool,
+    /// The newest engine version that its program reads, as its greeting said; none while there is no link to it.
+    pub engine_version_max: Option<EngineVersion>,
 }
 
 /// What an operator may ask of a region.
@@ -271,7 +277,7 @@ pub enum NotAccepting {
 }
 
 impl GroupStatus {
-    /// The group of a lone node.
+    /// The group of a lone node, before it says more.
     pub fn lone(node: NodeId, applied: LogIndex) -> Self {
         Self {
             node,
@@ -279,12 +285,14 @@ impl GroupStatus {
             term: Term(0),
             applied,
             repairing: false,
+            engine_version: EngineVersion::FIRST,
             members: vec![MemberStatus {
                 node,
                 role: Role::Voter,
                 address: String::new(),
                 matched: Some(applied),
                 heard: true,
+                engine_version_max: None,
             }],
         }
     }

@@ -42,7 +42,18 @@ pub(crate) async fn place(
     let client_order_id = parse_request_id(order.client_order_id, "client_order_id")?;
     let instrument = instrument(shared, order.symbol).await?;
     let command = place_in(&instrument, caller, client_order_id, order, received_at)?;
+    check_in_force(shared, &command)?;
     Ok((command, instrument))
+}
+
+/// Refuses what is dormant still: an older program of the group could not read it.
+fn check_in_force(shared: &Shared, command: &Command) -> Result<(), Failure> {
+    let (needed, in_force) = (command.needs_engine_version(), shared.view.reference().engine_version());
+    if needed <= in_force {
+        return Ok(());
+    }
+    let detail = format!("It needs engine version {needed}, and version {in_force} is in force.");
+    Err(Failure::new(Refusal::EngineVersionNotInForce).detail(detail))
 }
 
 /// The command of a new order of an instrument.

@@ -25,6 +25,7 @@ mod intake;
 mod leadership;
 mod metrics;
 pub mod past;
+mod proxy_protocol;
 mod query;
 pub mod rate_limits;
 mod rest;

@@ -15,6 +15,8 @@ pub(crate) struct GatewayMetrics {
     pub refused_signatures: Counter,
     /// TLS handshakes that failed or took too long.
     pub refused_handshakes: Counter,
+    /// Connections that came from no proxy where only such are let in, or did not say who their client is.
+    pub refused_proxies: Counter,
     /// Handlers that panicked.
     pub panics: Counter,
     /// Open connections.
@@ -55,6 +57,7 @@ impl GatewayMetrics {
             rate_limited: counter!("meridian_gateway_rate_limited_total"),
             refused_signatures: counter!("meridian_gateway_refused_signatures_total"),
             refused_handshakes: counter!("meridian_gateway_refused_handshakes_total"),
+            refused_proxies: counter!("meridian_gateway_refused_proxies_total"),
             panics: counter!("meridian_gateway_panics_total"),
             connections: gauge!("meridian_gateway_connections"),
             connections_refused: counter!("meridian_gateway_connections_refused_total"),

@@ -4,6 +4,7 @@ mod account;
 mod admin;
 mod admin_intake;
 mod cluster;
+mod engine_version;
 mod market;
 mod orders;
 mod region;
@@ -92,6 +93,7 @@ fn admin_routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(admin::withdraw))
         .routes(routes!(admin::cancel_all))
         .routes(routes!(admin::set_rules, admin::rules))
+        .routes(routes!(engine_version::status, engine_version::set))
         .routes(routes!(cluster::status))
         .routes(routes!(cluster::add_member))
         .routes(routes!(cluster::remove_member))

@@ -1,7 +1,7 @@
 //! The gateway's own accept loop over hyper: first-byte stamps, a time-out for heads, a limit on connections, panics
 //! that end as an answer, and an orderly end.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use wire::errors::Refusal;
 use crate::failure::Failure;
 use crate::gateway::{Gateway, Shared};
 use crate::metrics::Counted;
+use crate::proxy_protocol;
 use crate::stages::Stage;
 use crate::stamps::{Connection, ReadStamps, ReceivedAt, StampedStream};
 use crate::tls::Tls;
@@ -41,7 +42,9 @@ impl Gateway {
     pub async fn serve_public(&self, listener: TcpListener, stop: watch::Receiver<bool>) {
         let connections_max = self.0.config.connections_max;
         let tls = self.0.config.tls.clone();
-        self.serve(listener, tls, self.public_router(), connections_max, stop)
+        let proxies = self.0.config.proxy_protocol_from.clone();
+        let router = self.public_router();
+        self.serve(listener, (tls, proxies), router, connections_max, stop)
             .await;
     }
 
@@ -49,20 +52,22 @@ impl Gateway {
     pub async fn serve_admin(&self, listener: TcpListener, stop: watch::Receiver<bool>) {
         let connections_max = self.0.config.connections_max;
         let tls = self.0.config.tls.clone();
-        self.serve(listener, tls, self.admin_router(), connections_max, stop)
+        let router = self.admin_router();
+        self.serve(listener, (tls, Vec::new()), router, connections_max, stop)
             .await;
     }
 
     /// Serves health and metrics, whose routes are the caller's, until `stop` turns true.
     pub async fn serve_operations(&self, listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
-        self.serve(listener, None, router, OPERATIONS_CONNECTIONS_MAX, stop)
+        let plain = (None, Vec::new());
+        self.serve(listener, plain, router, OPERATIONS_CONNECTIONS_MAX, stop)
             .await;
     }
 
     async fn serve(
         &self,
         listener: TcpListener,
-        tls: Option<Tls>,
+        (tls, proxies): (Option<Tls>, Vec<IpAddr>),
         router: Router,
         connections_max: usize,
         mut stop: watch::Receiver<bool>,
@@ -83,6 +88,10 @@ impl Gateway {
                     continue;
                 }
             };
+            if !proxies.is_empty() && !proxies.contains(&peer.ip().to_canonical()) {
+                shared.metrics.refused_proxies.increment(1);
+                continue;
+            }
             let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
                 shared.metrics.connections_refused.increment(1);
                 // Over TLS there is nobody yet to say it to.
@@ -100,9 +109,10 @@ impl Gateway {
                 stop: stop.clone(),
                 permit,
             };
-            match tls.clone() {
-                None => tokio::spawn(connecting.serve(stream)),
-                Some(tls) => tokio::spawn(connecting.serve_tls(stream, tls)),
+            match (proxies.is_empty(), tls.clone()) {
+                (true, None) => tokio::spawn(connecting.serve(stream)),
+                (true, Some(tls)) => tokio::spawn(connecting.serve_tls(stream, tls)),
+                (false, tls) => tokio::spawn(connecting.serve_proxied(stream, tls)),
             };
         }
         drop(listener);
@@ -148,6 +158,30 @@ struct Connecting {
 }
 
 impl Connecting {
+    /// Reads first who the client is. Whoever takes longer for it than for a request's head is let go.
+    async fn serve_proxied(mut self, mut stream: TcpStream, tls: Option<Tls>) {
+        let reading = tokio::time::timeout(self.shared.config.head_timeout, proxy_protocol::read(&mut stream));
+        let read = tokio::select! {
+            read = reading => read,
+            () = stopped(&mut self.stop) => return,
+        };
+        match read {
+            Ok(Ok(Some(client))) => self.peer = client,
+            // The proxy's own connection.
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => {
+                self.shared.metrics.refused_proxies.increment(1);
+                tracing::debug!(peer = %self.peer, %error, "a proxy did not say who its client is");
+                return;
+            }
+            Err(_late) => return self.shared.metrics.refused_proxies.increment(1),
+        }
+        match tls {
+            None => self.serve(stream).await,
+            Some(tls) => self.serve_tls(stream, tls).await,
+        }
+    }
+
     /// Agrees on keys first. Whoever takes longer for it than for a request's head is let go.
     async fn serve_tls(mut self, stream: TcpStream, tls: Tls) {
         let handshake = tokio::time::timeout(self.shared.config.head_timeout, tls.acceptor().accept(stream));

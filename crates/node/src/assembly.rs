@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
-use types::{Epoch, Incarnation, Position, Sequence, Timestamp};
+use types::{Epoch, Incarnation, Position, Sequence, StateMachine, Timestamp};
 use wire::journal::Identity;
 
 use crate::config::{Config, Idle, NodeRole};
@@ -209,6 +209,7 @@ impl Node {
         let settings = journal_settings(&folder, identity, config);
         let Recovery { recovered, repairing } = recover(&folder, &settings, &snapshots, &mut writer)?;
         let membership = recovered.membership().clone();
+        let engine_version = StateMachine::engine_version(recovered.machine());
         let group = group::prepare(
             &config.peers,
             config.node.role.into(),
@@ -277,8 +278,10 @@ impl Node {
         let maker = parts.start_maker(config, evidence, Arc::clone(&publisher.status), requests)?;
         let (disk_stop, stopped) = bounded(0);
         let disk = parts.start_disk_watch(config, &folder, Arc::clone(&publisher.status), stopped)?;
-        let group =
-            group.map(|group| group.start(&core, &membership, maker_requests.clone(), Arc::clone(&parts.threads)));
+        let group = group.map(|group| {
+            let (maker, threads) = (maker_requests.clone(), Arc::clone(&parts.threads));
+            group.start(&core, &membership, engine_version, maker, threads)
+        });
         let group = group.transpose()?;
         if let Some(region) = &mut region {
             region.start(&core, &folder)?;
@@ -692,6 +695,8 @@ fn gateway_config(identity: &Identity, config: &Config) -> GatewayConfig {
     settings.rate_limits.per_key.per_second = config.gateway.requests_per_key_per_second;
     settings.rate_limits.per_address.burst = config.gateway.requests_per_address_burst;
     settings.rate_limits.per_address.per_second = config.gateway.requests_per_address_per_second;
+    let proxies = config.gateway.proxy_protocol_from.iter();
+    settings.proxy_protocol_from = proxies.map(|address| address.to_canonical()).collect();
     settings
 }
 

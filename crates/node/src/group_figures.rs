@@ -105,6 +105,7 @@ mod tests {
             address: String::new(),
             matched: Some(LogIndex(matched)),
             heard,
+            engine_version_max: None,
         }
     }
 

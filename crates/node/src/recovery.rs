@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::core::{self, Recovered};
 use crate::data_folder::{DataFolder, DataFolderError};
 use crate::event_log::Writer;
-use crate::journal::{self, Journal, JournalError, JournalSettings};
+use crate::journal::{self, Journal, JournalError, JournalSettings, Quarantine};
 use crate::publisher::settle;
 use crate::replay::start_of;
 use crate::snapshots::SnapshotFolder;
@@ -88,6 +88,7 @@ pub(crate) const REPAIRING: &str = "REPAIRING";
 /// Keeps a damaged journal as evidence, under another name.
 fn set_aside(folder: &DataFolder, settings: &JournalSettings) -> Result<(), StartError> {
     let mut hard_state = journal::marked_vote(settings)?;
+    let quarantined = Quarantine::read(&settings.folder)?;
     let marker = folder.file(REPAIRING);
     if marker.exists() {
         // The journal is one that was to take the place of another, whose vote holds if it is newer.
@@ -111,6 +112,10 @@ fn set_aside(folder: &DataFolder, settings: &JournalSettings) -> Result<(), Star
         }
     }
     journal::create(settings)?;
+    // All replays of the group must leave out the same commands.
+    for sequence in &quarantined.0 {
+        Quarantine::read(&settings.folder)?.add(&settings.folder, *sequence)?;
+    }
     Ok(())
 }
 

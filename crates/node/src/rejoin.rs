@@ -205,7 +205,9 @@ fn begin(
             path: folder.file(MEMBERS),
             reason: error.to_string(),
         })?;
-    folder.write(MEMBERS, text.as_bytes(), 0o600)?;
+    if life.members.iter().any(|member| member.node != next.node.0) {
+        folder.write(MEMBERS, text.as_bytes(), 0o600)?;
+    }
     let founder = NodeId(life.founder);
     // Those of the life that ended hold too, up to where it does.
     let former = SnapshotFolder {
@@ -235,6 +237,7 @@ fn begin(
             term: applied.term.0,
             chain: applied.chain.0,
             state_hash: machine.state_hash(),
+            engine_version: machine.engine_version(),
             state_bytes: 0,
             membership_bytes: 0,
         };

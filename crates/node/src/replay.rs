@@ -139,6 +139,7 @@ impl<M: Machine> Replay<M> {
             state_hash: self.machine().state_hash(),
             state_bytes: 0,
             membership_bytes: 0,
+            engine_version: self.machine().engine_version(),
         }
     }
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use replica::{Applied, Applier, LogEntry};
 use types::{
-    AccountId, AppliedBatch, BatchHeader, Command, Epoch, Event, GroupId, Incarnation, Position, RequestId, Sequence,
-    StateMachine, Timestamp,
+    AccountId, AppliedBatch, BatchHeader, Command, EngineVersion, Epoch, Event, GroupId, Incarnation, Position,
+    RequestId, Sequence, StateMachine, Timestamp,
 };
 use wire::batch::BatchEncoder;
 use wire::journal::{Identity, LogIndex, NodeId, RecordKind, Term};
@@ -74,7 +74,7 @@ impl StateMachine for Tally {
         (self.count, self.sum, "x".repeat(1_000))
     }
 
-    fn restore((count, sum, _): Self::Snapshot) -> Result<Self, String> {
+    fn restore((count, sum, _): Self::Snapshot, _: EngineVersion) -> Result<Self, String> {
         Ok(Self { count, sum })
     }
 }

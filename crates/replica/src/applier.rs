@@ -262,6 +262,19 @@ impl<M: StateMachine> Applier<M> {
         Ok(())
     }
 
+    /// Behaviour that this program doesn't know can't be followed.
+    fn check_engine_version(&self, sequence: Sequence, command: &M::Command) -> Result<(), StopReason> {
+        let known = self.machine.engine_version_max();
+        match M::sets_engine_version(command) {
+            Some(version) if version > known => Err(StopReason::EngineVersion {
+                sequence,
+                version,
+                known,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn execute(
         &mut self,
         header: BatchHeader,
@@ -279,6 +292,7 @@ impl<M: StateMachine> Applier<M> {
                 self.machine.prepare(command);
             }
             let position = header.position(index);
+            self.check_engine_version(position.sequence, command)?;
             let before = events.len();
             self.applying = Some(position.sequence);
             if self.quarantined.contains(&position.sequence) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use types::{AppliedBatch, Epoch, GroupId, Sequence, Timestamp};
+use types::{AppliedBatch, EngineVersion, Epoch, GroupId, Sequence, Timestamp};
 use wire::batch::DecodeError;
 use wire::journal::{Chain, LogIndex, NodeId, RecordKind, Term};
 use wire::membership::{ChangeRefusal, Membership, MembershipChange};
@@ -319,6 +319,15 @@ pub enum StopReason {
         /// The place.
         through: Sequence,
     },
+    /// A command puts a version of the state machine's behaviour into force that this program doesn't know.
+    EngineVersion {
+        /// Which command.
+        sequence: Sequence,
+        /// What it puts into force.
+        version: EngineVersion,
+        /// The newest that this program knows.
+        known: EngineVersion,
+    },
     /// The state machine broke its contract: no event came of a command.
     NoEvent {
         /// Which.
@@ -371,6 +380,16 @@ impl fmt::Display for StopReason {
             Self::HashPlace { sequence, through } => write!(
                 f,
                 "the batch at sequence {sequence} tells the state's hash at sequence {through}, where no batch ended"
+            ),
+            Self::EngineVersion {
+                sequence,
+                version,
+                known,
+            } => write!(
+                f,
+                "the command at sequence {sequence} puts engine version {version} into force, and this program knows versions up \
+                 to {known}: it is older than those of the rest of the group. Install the release that they run and start \
+                 again; nothing is lost"
             ),
             Self::NoEvent { sequence } => write!(f, "no event came of the command at sequence {sequence}"),
             Self::Consensus(what) => write!(f, "consensus: {what}"),

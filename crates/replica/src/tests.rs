@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use types::limits::{BATCH_COMMANDS_MAX, BATCHES_IN_FLIGHT_MAX, COMMAND_BYTES_MAX};
-use types::{AppliedBatch, BatchHeader, Epoch, GroupId, Incarnation, Position, Sequence, StateMachine, Timestamp};
+use types::{
+    AppliedBatch, BatchHeader, EngineVersion, Epoch, GroupId, Incarnation, Position, Sequence, StateMachine, Timestamp,
+};
 use wire::batch::{self, BatchEncoder};
 use wire::journal::{Chain, Identity, LogIndex, NodeId, RecordKind, Term};
 use wire::membership::{ChangeRefusal, Membership, MembershipChange};
@@ -73,7 +75,7 @@ impl StateMachine for Sum {
         self.sum
     }
 
-    fn restore(sum: u64) -> Result<Self, String> {
+    fn restore(sum: u64, _: EngineVersion) -> Result<Self, String> {
         Ok(Self { sum, deadline: None })
     }
 }

@@ -9,6 +9,7 @@ use crate::events::{Call, Event, MICROSECOND, MILLISECOND, Reply, Time};
 use crate::market::{Asked, Outcome, TRADERS, next_command};
 use crate::random::Dice;
 use crate::shared::Shared;
+use crate::upgrade::use_what_is_new;
 use wire::journal::NodeId;
 
 /// How many requests a client has under way at most.
@@ -92,7 +93,8 @@ impl Clients {
             if state.open.len() >= OPEN_MAX {
                 return;
             }
-            let command = next_command(client, &mut state.asked, utc, &mut self.dice);
+            let mut command = next_command(client, &mut state.asked, utc, &mut self.dice);
+            use_what_is_new(&mut command, shared, &mut self.dice);
             let request = state.asked.requests;
             let open = Open {
                 command,

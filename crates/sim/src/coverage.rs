@@ -105,6 +105,12 @@ points! {
         StartEmpty = "new node with an empty disk",
         StartLone = "lone voter",
     }
+    "upgrade" {
+        MixedReleases = "programs of two releases run",
+        Upgraded = "node restarted with a newer program",
+        SwitchedOn = "newer behaviour switched on",
+        NewBehaviour = "order that asks for it",
+    }
     "way" {
         Forwarded = "command forwarded to the leader",
         ForwardedAgain = "command forwarded again",

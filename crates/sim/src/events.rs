@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use replica::{SnapshotPoint, Ticket};
-use types::{Command, Sequence};
+use types::{Command, EngineVersion, Sequence};
 use wire::journal::NodeId;
 
 use crate::invariants::acknowledged::Answer;
@@ -53,6 +53,8 @@ pub(crate) enum Reply {
 pub(crate) struct Stored {
     pub(crate) point: SnapshotPoint,
     pub(crate) state: engine::Snapshot,
+    /// What is in force in it.
+    pub(crate) engine_version: EngineVersion,
 }
 
 /// What one node sends to another.
@@ -150,6 +152,7 @@ pub(crate) enum Event {
         call: Call,
     },
     Members,
+    Upgrade,
     Fault(usize),
     FaultOver(usize),
 }

@@ -30,6 +30,7 @@ mod random;
 mod shared;
 mod shrink;
 mod sweep;
+mod upgrade;
 mod world;
 
 pub use coverage::Coverage;

@@ -3,13 +3,13 @@
 use std::cell::RefCell;
 use std::sync::OnceLock;
 
-use engine::{Exchange, Snapshot};
+use engine::{ENGINE_VERSION, Exchange, Snapshot};
 use replica::{Applied, SnapshotPoint};
 use types::{
-    AccountId, Action, Amount, AssetId, CancelAfter, CancelAll, Command, Decimal, Epoch, Event, FeeRate, GroupId,
-    InstrumentId, InstrumentRules, InstrumentStatus, KeyId, KeyMaterial, NewKey, NewOrder, OrderId, OrderTarget,
-    OrderType, Position, Price, Quantity, RejectReason, Replace, RequestId, Rules, Scopes, SelfTradePrevention,
-    Sequence, Side, StateMachine, TimeInForce, Timestamp, Transfer,
+    AccountId, Action, Amount, AssetId, CancelAfter, CancelAll, Command, Decimal, EngineVersion, Epoch, Event, FeeRate,
+    GroupId, InstrumentId, InstrumentRules, InstrumentStatus, KeyId, KeyMaterial, NewKey, NewOrder, OrderId,
+    OrderTarget, OrderType, Position, Price, Quantity, RejectReason, Replace, RequestId, Rules, Scopes,
+    SelfTradePrevention, Sequence, Side, StateMachine, TimeInForce, Timestamp, Transfer,
 };
 use wire::journal::{Chain, LogIndex, NodeId, Term};
 use wire::membership::Membership;
@@ -65,6 +65,12 @@ impl Market {
     pub(crate) fn over(exchange: Exchange) -> Self {
         let executed = RefCell::default();
         Self { exchange, executed }
+    }
+
+    /// As a program of an earlier release runs it.
+    pub(crate) fn of_release(mut self, reads: EngineVersion) -> Self {
+        self.exchange = self.exchange.of_release(reads);
+        self
     }
 
     /// What was executed since this was asked last.
@@ -152,8 +158,22 @@ impl StateMachine for Market {
         self.exchange.snapshot()
     }
 
-    fn restore(snapshot: Snapshot) -> Result<Self, String> {
-        Exchange::restore(snapshot).map(Self::over)
+    const ENGINE_VERSION: EngineVersion = ENGINE_VERSION;
+
+    fn engine_version(&self) -> EngineVersion {
+        self.exchange.engine_version()
+    }
+
+    fn engine_version_max(&self) -> EngineVersion {
+        self.exchange.engine_version_max()
+    }
+
+    fn sets_engine_version(command: &Command) -> Option<EngineVersion> {
+        Exchange::<engine::book::FastBook>::sets_engine_version(command)
+    }
+
+    fn restore(snapshot: Snapshot, engine_version: EngineVersion) -> Result<Self, String> {
+        Exchange::restore(snapshot, engine_version).map(Self::over)
     }
 }
 
@@ -282,6 +302,20 @@ fn open_the_market() -> Genesis {
 
 fn account(trader: u32) -> AccountId {
     AccountId(AccountId::FIRST.0 + trader)
+}
+
+/// The operator's request to switch on the newest behaviour.
+pub(crate) fn switch_on(utc: Timestamp) -> Command {
+    Command {
+        account: AccountId::OPERATOR,
+        key: ADMIN,
+        request_id: "switch-on".parse().expect("it is an id"),
+        valid_until: None,
+        received_at: utc,
+        action: Action::SetEngineVersion {
+            version: ENGINE_VERSION,
+        },
+    }
 }
 
 /// What a client knows of its own orders.

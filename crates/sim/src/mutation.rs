@@ -39,6 +39,7 @@ mutations! {
     RepairForgotten = "repair-forgotten", "A voter that is started again in the middle of its repair takes itself for whole.";
     StaleReads = "stale-reads", "Reads are answered from what is applied, without asking a majority.";
     WrongSnapshotInstalled = "wrong-snapshot-installed", "The state that is installed is not that of the snapshot's place.";
+    SwitchedOnTooEarly = "switched-on-too-early", "Newer behaviour is switched on while nodes still run a program that does not know it.";
     SequenceTakenForAnswer = "sequence-taken-for-answer", "A node that forwarded a command answers with whatever command it applied last.";
 }
 

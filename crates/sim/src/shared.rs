@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use types::EngineVersion;
 use wire::journal::NodeId;
 
 use crate::coverage::{Coverage, Point};
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     pub(crate) oracle: Oracle,
     pub(crate) coverage: Coverage,
     pub(crate) mutation: Option<Mutation>,
+    /// The engine version that the operator has seen in force.
+    pub(crate) in_force: EngineVersion,
     /// For disks and nodes.
     pub(crate) dice: Dice,
     /// Which life each node is in; 0 while it is down.
@@ -40,6 +43,7 @@ impl Shared {
             oracle: Oracle::new(),
             coverage: Coverage::default(),
             mutation,
+            in_force: EngineVersion::FIRST,
             dice: Dice::of(seed, 2),
             lives: vec![0; crate::network::NODES_MAX + 1],
             trace_hash: 0,

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use replica::Input;
+use types::EngineVersion;
 use wire::journal::{LogIndex, NodeId};
 use wire::membership::{Membership, MembershipChange, Role};
 
@@ -18,6 +19,7 @@ use crate::network::NODES_MAX;
 use crate::oracle::Violation;
 use crate::random::Dice;
 use crate::shared::Shared;
+use crate::upgrade;
 
 /// Commands that a run asks at least.
 const COMMANDS_MIN: u64 = 2_000;
@@ -66,6 +68,8 @@ pub(crate) struct World {
     members: Membership,
     members_at: LogIndex,
     dice: Dice,
+    /// What the operator of the upgrade rolls.
+    pub(crate) upgrade_dice: Dice,
     /// How much has happened, and how many faults were among it.
     events: u64,
     faults: u64,
@@ -102,7 +106,9 @@ impl World {
         let first = Rc::new(Stored {
             point: genesis.point(voters.iter().copied()),
             state: genesis.snapshot.clone(),
+            engine_version: EngineVersion::FIRST,
         });
+        let mut upgrade_dice = Dice::of(seed, 6);
         let mut hosts = Vec::new();
         let mut dice = Dice::of(seed, 4);
         for voter in &voters {
@@ -110,6 +116,7 @@ impl World {
             host.clock.drift_ppm = i64::try_from(dice.below(200)).unwrap_or(0) - 100;
             host.clock.offset = i64::try_from(dice.below(4 * MILLISECOND)).unwrap_or(0);
             host.snapshot_every = dice.between(60, 400);
+            host.next_reads = upgrade::first_release(&mut upgrade_dice);
             hosts.push(host);
         }
         for (number, fault) in schedule.faults.iter().enumerate() {
@@ -126,6 +133,7 @@ impl World {
             members: first.point.membership.clone(),
             members_at: LogIndex(0),
             dice,
+            upgrade_dice,
             events: 0,
             faults: 0,
             heals_since: None,
@@ -142,6 +150,7 @@ impl World {
         self.clients.begin(&mut self.shared);
         self.shared.after(100 * MILLISECOND, Event::Members);
         self.shared.after(50 * MILLISECOND, Event::ReadSomewhere);
+        self.plan_upgrade();
         while !self.done && self.shared.oracle.violation().is_none() {
             let Some((at, event)) = self.shared.queue.next() else {
                 break;
@@ -210,6 +219,8 @@ impl World {
                 let utc = self.hosts[0].utc(&self.shared);
                 self.clients.turn(client, utc, &mut self.shared);
             }
+            Event::Replied { call, .. } if upgrade::is_operators(call) => {}
+            Event::Upgrade => self.upgrade(),
             Event::Replied { call, reply } => self.clients.replied(call, &reply, &mut self.shared),
             Event::TimedOut { call } => self.clients.timed_out(call, &mut self.shared),
             Event::Members => self.change_members(),
@@ -283,7 +294,7 @@ impl World {
 
     // ---- the membership ----------------------------------------------------------------------------------------------
 
-    fn leader(&self) -> Option<NodeId> {
+    pub(crate) fn leader(&self) -> Option<NodeId> {
         let leaders = self.hosts.iter().filter(|host| host.is_active() && host.leads());
         leaders.max_by_key(|host| host.term()).map(|host| host.id)
     }
@@ -655,6 +666,11 @@ impl World {
     }
 
     // ---- healing -----------------------------------------------------------------------------------------------------
+
+    /// True once all faults are over.
+    pub(crate) fn heals(&self) -> bool {
+        self.heals_since.is_some()
+    }
 
     fn look(&mut self) {
         let now = self.shared.now;

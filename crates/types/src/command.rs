@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::account::{AccountStatus, KeyMaterial, Scopes};
+use crate::engine_version::EngineVersion;
 use crate::ids::{AccountId, AssetId, InstrumentId, KeyId, OrderId, RequestId, Symbol};
 use crate::instrument::{InstrumentRules, InstrumentStatus};
 use crate::money::{Amount, Price, Quantity};
@@ -120,6 +121,11 @@ pub enum Action {
     },
     /// Operator: new limits. The version must be the present one plus 1.
     SetRules(Rules),
+    /// Operator: switch on newer behaviour. Programs know it since version 2.
+    SetEngineVersion {
+        /// What is in force from the next command on; above what is now.
+        version: EngineVersion,
+    },
 }
 
 /// A new order.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::account::{Account, Balance, Key};
 use crate::asset::Asset;
+use crate::engine_version::EngineVersion;
 use crate::ids::{AccountId, InstrumentId, OrderId, Position, RequestId};
 use crate::instrument::Instrument;
 use crate::money::{Amount, Price, Quantity};
@@ -46,7 +47,8 @@ pub enum Event {
     },
     /// An order was taken, as it was before it matched: `status` is `Open`, nothing filled.
     OrderPlaced(Order),
-    /// An order was changed, as it is before it matches at its new price.
+    /// An order was changed, as it is before it matches at its new price. Self-trade prevention that decrements tells the
+    /// smaller quantity of an order so too, whatever the command was.
     OrderReplaced {
         /// The order with its new price and quantity.
         order: Order,
@@ -111,6 +113,8 @@ pub enum Event {
     KeyChanged(Key),
     /// The limits as they are now.
     RulesChanged(Rules),
+    /// Another version of the exchange's behaviour is in force from now on.
+    EngineVersionChanged(EngineVersion),
 }
 
 /// A trade.
@@ -198,7 +202,8 @@ impl Event {
             | Self::Traded(_)
             | Self::AssetCreated(_)
             | Self::InstrumentChanged(_)
-            | Self::RulesChanged(_) => None,
+            | Self::RulesChanged(_)
+            | Self::EngineVersionChanged(_) => None,
         }
     }
 }

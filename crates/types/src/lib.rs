@@ -7,6 +7,7 @@ mod account;
 mod asset;
 mod batch;
 mod command;
+mod engine_version;
 mod event;
 mod ids;
 mod instrument;
@@ -23,6 +24,7 @@ pub use account::{Account, AccountStatus, Balance, Key, KeyMaterial, Scopes};
 pub use asset::Asset;
 pub use batch::{AppliedBatch, AppliedCommand, BatchHeader};
 pub use command::{Action, CancelAfter, CancelAll, Command, NewKey, NewOrder, OrderTarget, Replace, Transfer};
+pub use engine_version::EngineVersion;
 pub use event::{BalanceReason, CloseReason, Event, FillSide, Trade};
 pub use ids::{
     AccountId, AssetId, ClusterId, Epoch, FillId, GroupId, Incarnation, InstrumentId, KeyId, OrderId, ParseIdError,

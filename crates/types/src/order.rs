@@ -62,6 +62,9 @@ pub enum SelfTradePrevention {
     CancelOldest,
     /// Both are cancelled.
     CancelBoth,
+    /// Both lose the smaller one's remaining quantity without a trade; the smaller one, or both if they are equal, is
+    /// cancelled, and matching goes on. Since engine version 2.
+    DecrementAndCancel,
 }
 
 /// Where an order is in its life (FIX tag 39).

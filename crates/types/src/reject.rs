@@ -77,6 +77,8 @@ reject_reasons! {
     LimitReached = 65, "limit_reached", "The exchange has as many of these as its rules allow.";
     KeyInvalid = 66, "key_invalid", "The key's material or scopes are not valid for this account.";
     InitialisedAlready = 67, "initialised_already", "The cluster has its first admin key already.";
+    EngineVersionNotHigher = 68, "engine_version_not_higher", "The engine version is not above the one that is in force.";
+    NotInForce = 69, "not_in_force", "The request asks for behaviour of an engine version that is not yet in force.";
     Quarantined = 90, "quarantined", "The operator quarantined this command, because applying it failed.";
 }
 

@@ -2,6 +2,7 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::engine_version::EngineVersion;
 use crate::ids::Position;
 use crate::time::Timestamp;
 
@@ -42,6 +43,26 @@ pub trait StateMachine {
         events: &mut Vec<Self::Event>,
     );
 
+    /// The version of its behaviour that is in force: state, which only a command raises.
+    fn engine_version(&self) -> EngineVersion {
+        EngineVersion::FIRST
+    }
+
+    /// The newest version that this program knows.
+    const ENGINE_VERSION: EngineVersion = EngineVersion::FIRST;
+
+    /// The newest version that it takes part in: [`Self::ENGINE_VERSION`], unless a test says otherwise. No state.
+    fn engine_version_max(&self) -> EngineVersion {
+        Self::ENGINE_VERSION
+    }
+
+    /// The version that the command puts into force, if it is such a command. Whoever applies the log does not go past one
+    /// that this program doesn't know.
+    fn sets_engine_version(command: &Self::Command) -> Option<EngineVersion> {
+        let _ = command;
+        None
+    }
+
     /// The hash of the state, kept up to date by each change: O(1).
     fn state_hash(&self) -> u64;
 
@@ -60,8 +81,9 @@ pub trait StateMachine {
     /// The whole state as plain data.
     fn snapshot(&self) -> Self::Snapshot;
 
-    /// The state machine of a snapshot, or what is wrong with it.
-    fn restore(snapshot: Self::Snapshot) -> Result<Self, String>
+    /// The state machine of a snapshot, in which `engine_version` was in force, or what is wrong with it. The version stands
+    /// beside the state, so that the state of the first version reads as it always did.
+    fn restore(snapshot: Self::Snapshot, engine_version: EngineVersion) -> Result<Self, String>
     where
         Self: Sized;
 }

@@ -4,21 +4,24 @@
 //!  header (192 bytes, little endian) | state (postcard) | membership | BLAKE3 of state, membership, header (32 bytes)
 //! ```
 //!
-//! Version 1 had no membership: it is that of a lone node.
+//! Version 1 had no membership: it is that of a lone node. Version 3 names the engine version that is in force; while that is
+//! the first one, version 2 is written, which programs that know no other read.
 //!
 //! A reader refuses a version that it doesn't know and falls back to an older snapshot or to the journal.
 
 use std::fmt;
 
 use crate::membership::Membership;
-use types::{ClusterId, Epoch, GroupId, Incarnation, Sequence, Timestamp};
+use types::{ClusterId, EngineVersion, Epoch, GroupId, Incarnation, Sequence, Timestamp};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// What every snapshot starts with.
 pub const SNAPSHOT_MAGIC: [u8; 8] = *b"MRDNSNAP";
-/// The version of this format and of the state in it.
-pub const SNAPSHOT_VERSION: u32 = 2;
+/// The newest version of this format that is read, and written once a later engine version than the first is in force.
+pub const SNAPSHOT_VERSION: u32 = 3;
+/// The version that is written until then.
+const SNAPSHOT_VERSION_OF_FIRST_ENGINE: u32 = 2;
 /// The oldest version that is read.
 pub const SNAPSHOT_VERSION_MIN: u32 = 1;
 /// Bytes of the header.
@@ -45,7 +48,8 @@ struct HeaderLayout {
     state_hash: U64,
     state_bytes: U64,
     membership_bytes: U32,
-    unused: [u8; 48],
+    engine_version: U16,
+    unused: [u8; 46],
     crc: U32,
 }
 
@@ -78,6 +82,8 @@ pub struct SnapshotInfo {
     pub state_bytes: u64,
     /// Bytes of the membership (0: that of a lone node).
     pub membership_bytes: u32,
+    /// The version of the exchange's behaviour that is in force.
+    pub engine_version: EngineVersion,
 }
 
 /// Why bytes are not a snapshot.
@@ -117,9 +123,13 @@ pub fn encode_snapshot_header(info: &SnapshotInfo) -> [u8; SNAPSHOT_HEADER_BYTES
     let name = info.cluster_id.as_bytes();
     let mut cluster_id = [0; 32];
     cluster_id[..name.len()].copy_from_slice(name);
+    let (version, engine_version) = match info.engine_version {
+        EngineVersion::FIRST => (SNAPSHOT_VERSION_OF_FIRST_ENGINE, 0),
+        EngineVersion(later) => (SNAPSHOT_VERSION, later),
+    };
     let mut layout = HeaderLayout {
         magic: SNAPSHOT_MAGIC,
-        version: SNAPSHOT_VERSION.into(),
+        version: version.into(),
         group: info.group.0.into(),
         cluster_id_length: u8::try_from(name.len()).expect("a cluster id has at most 32 bytes"),
         reserved: 0,
@@ -134,7 +144,8 @@ pub fn encode_snapshot_header(info: &SnapshotInfo) -> [u8; SNAPSHOT_HEADER_BYTES
         state_hash: info.state_hash.into(),
         state_bytes: info.state_bytes.into(),
         membership_bytes: info.membership_bytes.into(),
-        unused: [0; 48],
+        engine_version: engine_version.into(),
+        unused: [0; 46],
         crc: 0.into(),
     };
     layout.crc = crc32c::crc32c(&layout.as_bytes()[..SNAPSHOT_HEADER_BYTES - 4]).into();
@@ -170,6 +181,10 @@ pub fn decode_snapshot_header(bytes: &[u8]) -> Result<SnapshotInfo, SnapshotErro
         state_hash: layout.state_hash.get(),
         state_bytes: layout.state_bytes.get(),
         membership_bytes: layout.membership_bytes.get(),
+        engine_version: match layout.version.get() {
+            SNAPSHOT_VERSION => EngineVersion(layout.engine_version.get()),
+            _ => EngineVersion::FIRST,
+        },
     })
 }
 

@@ -27,10 +27,11 @@ const ALLOWED: &[Allowed] = &[
     allowed(
         "node",
         &[
-            "types", "engine", "wire", "replica", "gateway", "client", "pages", "bench",
+            "types", "engine", "wire", "replica", "gateway", "client", "pages", "bench", "edge",
         ],
         &["powerloss", "faults", "harness"],
     ),
+    allowed("edge", &[], &[]),
     allowed("pages", &[], &[]),
     allowed("harness", &["types", "wire", "client"], &[]),
     allowed("bench", &["types", "wire", "client", "engine", "harness"], &[]),

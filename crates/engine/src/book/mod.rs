@@ -86,7 +86,8 @@ pub enum OwnOrders {
     Count,
     /// They step aside, and the orders behind them count (`SelfTradePrevention::CancelOldest`).
     Skip(AccountId),
-    /// The first one ends the taker, so nothing behind it counts (`CancelNewest`, `CancelBoth`).
+    /// The first one ends the taker, so nothing behind it counts (`CancelNewest`, `CancelBoth`), or takes away
+    /// from what it can fill whole (`DecrementAndCancel`).
     StopAt(AccountId),
 }
 

@@ -155,7 +155,7 @@ impl<B: Book> World<B> {
 
     /// Goes on with an exchange restored from a snapshot of this one.
     pub fn restart(&mut self) {
-        let restored = Exchange::restore(self.exchange.snapshot()).unwrap();
+        let restored = Exchange::restore(self.exchange.snapshot(), self.exchange.engine_version()).unwrap();
         assert_eq!(restored.state_hash(), self.exchange.state_hash());
         self.exchange = restored;
         self.exchange.check_invariants();
@@ -273,6 +273,9 @@ impl<B: Book> World<B> {
                     rules: changed,
                 }
             }
+            ["engine-version", version] => Action::SetEngineVersion {
+                version: EngineVersion(version.parse().unwrap()),
+            },
             ["limits", changes @ ..] => {
                 let mut limits = *self.exchange.rules();
                 limits.version += 1;
@@ -412,6 +415,7 @@ fn new_order(side: &str, what: &str, words: &[&str], later: impl Fn(&str) -> Tim
             "fok" => order.time_in_force = TimeInForce::Fok,
             "day" => order.time_in_force = TimeInForce::Day,
             "oldest" => order.self_trade_prevention = SelfTradePrevention::CancelOldest,
+            "decrement" => order.self_trade_prevention = SelfTradePrevention::DecrementAndCancel,
             "both" => order.self_trade_prevention = SelfTradePrevention::CancelBoth,
             word => {
                 if let Some(seconds) = word.strip_prefix("gtd:") {
@@ -524,6 +528,7 @@ fn words(event: &Event) -> Option<String> {
         Event::AccountChanged(account) => format!("account {} {:?}", account.id, account.status),
         Event::KeyChanged(key) => format!("key {} {}", key.id, if key.active { "active" } else { "revoked" }),
         Event::RulesChanged(rules) => format!("limits {}", rules.version),
+        Event::EngineVersionChanged(version) => format!("engine version {version}"),
     };
     Some(words)
 }

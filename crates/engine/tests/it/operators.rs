@@ -132,10 +132,38 @@ fn a_snapshot_makes_the_same_exchange_whatever_the_book() {
     ] {
         world.run(line);
     }
-    let restored = engine::Exchange::<PlainBook>::restore(world.exchange.snapshot()).unwrap();
+    let restored =
+        engine::Exchange::<PlainBook>::restore(world.exchange.snapshot(), world.exchange.engine_version()).unwrap();
     restored.check_invariants();
     assert_eq!(restored.state_hash(), world.exchange.state_hash());
     assert_eq!(restored.next_deadline(), world.exchange.next_deadline());
+}
+
+#[test]
+fn the_first_engine_version_leaves_no_trace_in_hash_and_snapshot() {
+    let mut world = World::<FastBook>::new();
+    assert_eq!(world.exchange.engine_version(), EngineVersion::FIRST);
+    let position = world.exchange.position();
+    let state = |world: &World<FastBook>| format!("{:?}", world.exchange.snapshot());
+    assert!(
+        !state(&world).contains("version: EngineVersion"),
+        "it stands beside the state"
+    );
+    let restored =
+        |world: &World<FastBook>, version| engine::Exchange::<PlainBook>::restore(world.exchange.snapshot(), version);
+    // The same state under two versions has two hashes.
+    let first = restored(&world, EngineVersion(1)).unwrap().state_hash();
+    let second = restored(&world, EngineVersion(2)).unwrap();
+    assert_eq!(first, world.exchange.state_hash());
+    assert_ne!(first, second.state_hash());
+    assert_eq!(second.state_hash(), second.recompute_state_hash());
+    for unknown in [0, 3] {
+        assert!(restored(&world, EngineVersion(unknown)).is_err(), "{unknown}");
+    }
+    world.run("operator engine-version 2 -> engine version 2");
+    assert!(world.exchange.position() > position);
+    let again = restored(&world, world.exchange.engine_version()).unwrap();
+    assert_eq!(again.state_hash(), world.exchange.state_hash());
 }
 
 #[test]

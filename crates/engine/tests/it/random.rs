@@ -154,6 +154,7 @@ impl Flow {
                 SelfTradePrevention::CancelNewest,
                 SelfTradePrevention::CancelOldest,
                 SelfTradePrevention::CancelBoth,
+                SelfTradePrevention::DecrementAndCancel,
             ]),
         }
     }
@@ -236,8 +237,9 @@ fn run(seed: u64, commands: u64) {
         for account in 2..5 {
             flow.open.extend(plain.open_orders(AccountId(account)));
         }
-        // Trading goes on again after what the operator did.
+        // Newer behaviour is switched on in the middle, and trading goes on again after what the operator did.
         let command = match step % 50 {
+            48 if step > commands / 4 && plain.engine_version() == EngineVersion::FIRST => switch_on(&flow),
             49 => revive(&mut flow, step),
             _ => flow.command(1),
         };
@@ -272,7 +274,8 @@ fn run(seed: u64, commands: u64) {
         }
         if step % 500 == 499 {
             let snapshot = fast.snapshot();
-            fast = Exchange::restore(snapshot).unwrap_or_else(|wrong| panic!("seed {seed}, step {step}: {wrong}"));
+            fast = Exchange::restore(snapshot, plain.engine_version())
+                .unwrap_or_else(|wrong| panic!("seed {seed}, step {step}: {wrong}"));
             assert_eq!(
                 plain.state_hash(),
                 fast.state_hash(),
@@ -299,6 +302,20 @@ fn run(seed: u64, commands: u64) {
         enough,
         "seed {seed}: {trades} trades, {replaces} replaces, {repeats} repeats, {rejects} rejects, {expiries} expiries"
     );
+}
+
+/// The newest behaviour comes into force.
+fn switch_on(flow: &Flow) -> Command {
+    Command {
+        account: AccountId::OPERATOR,
+        key: ADMIN,
+        request_id: "switch-on".parse().unwrap(),
+        valid_until: None,
+        received_at: Timestamp(flow.now),
+        action: Action::SetEngineVersion {
+            version: engine::ENGINE_VERSION,
+        },
+    }
 }
 
 /// Whatever was suspended or halted goes on.
@@ -350,6 +367,7 @@ fn check_events(events: &[Event], command: &Command) {
             )
             | (Action::SetAccountStatus { .. }, Event::AccountChanged(_))
             | (Action::SetRules(_), Event::RulesChanged(_))
+            | (Action::SetEngineVersion { .. }, Event::EngineVersionChanged(_))
     );
     assert!(answers, "the answer comes first: {command:?} {events:?}");
     let mut indexes = 0;

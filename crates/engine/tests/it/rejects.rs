@@ -297,7 +297,7 @@ fn keys_act_for_their_account_within_their_scopes_until_they_are_revoked() {
 
 #[test]
 fn no_reason_is_left_out() {
-    // Tested elsewhere: by their own tests above, or in `requests` and `operators`.
+    // Tested elsewhere: by their own tests above, or in `requests`, `operators` and `trading`.
     let elsewhere = [
         RejectReason::RequestMemoryFull,
         RejectReason::KeyRevoked,
@@ -305,6 +305,8 @@ fn no_reason_is_left_out() {
         RejectReason::LimitReached,
         RejectReason::InitialisedAlready,
         RejectReason::Quarantined,
+        RejectReason::EngineVersionNotHigher,
+        RejectReason::NotInForce,
     ];
     let operators = of_operators();
     for reason in RejectReason::ALL {

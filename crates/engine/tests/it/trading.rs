@@ -81,6 +81,38 @@ fn a_fill_or_kill_counts_what_is_left_after_self_trade_prevention() {
 }
 
 #[test]
+fn what_two_orders_of_an_account_share_is_taken_off_both() {
+    check(
+        "
+        alice buy 1@90 decrement #no      -> rejected not_in_force
+        alice buy 1@90 #no                -> rejected request_id_reused
+        operator engine-version 1         -> rejected engine_version_not_higher
+        operator engine-version 2         -> engine version 2
+        operator engine-version 2         -> rejected engine_version_not_higher
+        operator engine-version 3         -> rejected engine_version_not_higher
+        // The taker is smaller: it ends, and the maker keeps its place with the rest.
+        bob sell 5@100 #b                 -> placed b
+        alice sell 5@100 #a               -> placed a
+        bob buy 2@100 decrement #t1       -> placed t1; replaced b 3@100 kept; t1 Cancelled SelfTrade 2
+        book X: | 3@100 5@100
+        // Both are equal: both end.
+        bob buy 3@100 decrement #t2       -> placed t2; b Cancelled SelfTrade 3; t2 Cancelled SelfTrade 3
+        // The maker is smaller: it ends, and the taker goes on with the rest.
+        alice sell 2@99 #a2               -> placed a2
+        bob sell 3@99 #b2                 -> placed b2
+        bob buy 9@100 decrement #t3       -> placed t3; 2@99 with a2 filled; b2 Cancelled SelfTrade 3; replaced t3 6@100 kept; 4@100 with a
+        book X: | 1@100
+        bob buy 2@98 decrement #r         -> placed r
+        bob sell 3@98 ioc decrement #s    -> placed s; r Cancelled SelfTrade 2; replaced s 1@98 kept; s Cancelled Unfilled 1
+        // What is taken off is not filled.
+        bob sell 1@99 #b3                 -> placed b3
+        bob buy 2@100 fok decrement #f    -> rejected fok_not_fillable
+        bob buy 2 decrement #m            -> placed m; b3 Cancelled SelfTrade 1; replaced m 1@281474976710656 kept; 1@100 with a filled
+        ",
+    );
+}
+
+#[test]
 fn an_account_never_trades_with_itself() {
     check(
         "

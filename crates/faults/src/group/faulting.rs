@@ -22,9 +22,9 @@ const DELAY: Duration = Duration::from_millis(55);
 /// How long a sync of a slow disk takes.
 const SLOW_SYNC: Duration = Duration::from_millis(300);
 /// How long a node may take to end when asked to.
-const STOPPED_WITHIN: Duration = Duration::from_secs(20);
+pub(super) const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 /// How long a node may take until it is ready again.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const READY_WITHIN: Duration = Duration::from_secs(30);
 
 impl Rounds {
     /// The fault comes, lasts, and goes. Gives how long each surviving node that clients use took to answer, or what broke.

@@ -21,4 +21,4 @@ mod settling;
 
 pub use fault::{GroupFault, What, Whom};
 pub use report::{CalmReport, GroupReport, RoundReport, Summary};
-pub use rounds::{GroupPlan, run};
+pub use rounds::{GroupPlan, Roll, UpgradePlan, UpgradeReport, run, upgrade};

@@ -1,5 +1,9 @@
 //! Rounds: load, a fault of one node, its end, and the checks.
 
+mod upgrade;
+
+pub use upgrade::{Roll, UpgradePlan, UpgradeReport, upgrade};
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

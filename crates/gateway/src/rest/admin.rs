@@ -16,10 +16,10 @@ use crate::gateway::Shared;
 use crate::incoming::{Incoming, PathPart};
 use crate::intake;
 
-type Answer = Result<Json<json::AdminAnswer>, Failure>;
+pub(super) type Answer = Result<Json<json::AdminAnswer>, Failure>;
 
 /// Reads the body, checks the signature, makes the action, executes it, and tells what came of it.
-async fn execute<T, F>(incoming: &Incoming, action: F) -> Answer
+pub(super) async fn execute<T, F>(incoming: &Incoming, action: F) -> Answer
 where
     T: DeserializeOwned,
     F: AsyncFnOnce(&Arc<Shared>, T) -> Result<Action, Failure>,
@@ -68,6 +68,7 @@ fn tell(shared: &Shared, executed: &Executed) -> json::AdminAnswer {
         key: None,
         secret: None,
         rules: None,
+        engine_version: None,
         cancelled_count: None,
     };
     // The first event is the command's own answer; a status that cancels orders tells of them behind it.
@@ -78,6 +79,7 @@ fn tell(shared: &Shared, executed: &Executed) -> json::AdminAnswer {
         Some(Event::AccountChanged(account)) => answer.account = Some(account.into()),
         Some(Event::BalanceChanged { balance, .. }) => answer.balance = account::balance_as_json(shared, balance),
         Some(Event::RulesChanged(rules)) => answer.rules = Some(rules.into()),
+        Some(Event::EngineVersionChanged(version)) => answer.engine_version = Some(version.0),
         Some(Event::AllCancelled { count, .. }) => answer.cancelled_count = Some(*count),
         Some(Event::KeyChanged(key)) => {
             answer.key = Some(key.into());

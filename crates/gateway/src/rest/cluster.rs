@@ -146,6 +146,7 @@ fn as_json(shared: &Shared) -> json::ClusterStatus {
         term: group.term.0.into(),
         applied: group.applied.0.into(),
         repairing: group.repairing,
+        engine_version: group.engine_version.0,
         members: group
             .members
             .iter()
@@ -163,5 +164,6 @@ fn member_as_json(group: &GroupStatus, member: &MemberStatus) -> json::ClusterMe
         matched: member.matched.map(|matched| matched.0.into()),
         lag: group.lag_of(member).map(Into::into),
         heard: is_known.then_some(member.heard),
+        engine_version_max: member.engine_version_max.map(|version| version.0),
     }
 }

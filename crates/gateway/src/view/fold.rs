@@ -154,7 +154,8 @@ impl Folder {
                 Event::AssetCreated(_)
                 | Event::InstrumentChanged(_)
                 | Event::KeyChanged(_)
-                | Event::RulesChanged(_) => reference_changed = true,
+                | Event::RulesChanged(_)
+                | Event::EngineVersionChanged(_) => reference_changed = true,
                 Event::ClockAdvanced
                 | Event::Rejected { .. }
                 | Event::Repeated { .. }
@@ -186,6 +187,7 @@ impl Folder {
                     write(&view.keys).insert(key.id, Arc::new(key.clone()));
                 }
                 Event::RulesChanged(rules) => reference.set_rules(*rules),
+                Event::EngineVersionChanged(version) => reference.set_engine_version(*version),
                 _ => {}
             }
         }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use types::{Asset, AssetId, Instrument, InstrumentId, Rules, Sequence, Symbol};
+use types::{Asset, AssetId, EngineVersion, Instrument, InstrumentId, Rules, Sequence, Symbol};
 
 /// Assets, instruments and rules at one moment.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +15,7 @@ pub struct Reference {
     instruments: Vec<InstrumentHistory>,
     by_symbol: HashMap<Symbol, InstrumentId>,
     rules: Rules,
+    engine_version: EngineVersion,
 }
 
 /// An instrument, and how it was before: the past is told in the ticks and lots of its time.
@@ -75,6 +76,15 @@ impl Reference {
     /// The limits in force.
     pub fn rules(&self) -> Rules {
         self.rules
+    }
+
+    /// The version of the exchange's behaviour that is in force.
+    pub fn engine_version(&self) -> EngineVersion {
+        self.engine_version
+    }
+
+    pub(super) fn set_engine_version(&mut self, version: EngineVersion) {
+        self.engine_version = version;
     }
 
     pub(super) fn set_rules(&mut self, rules: Rules) {

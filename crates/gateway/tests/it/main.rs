@@ -9,6 +9,7 @@ mod limits;
 mod live;
 mod openapi;
 mod orders;
+mod proxies;
 mod queries;
 mod sessions;
 mod sockets;

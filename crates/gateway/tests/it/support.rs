@@ -22,8 +22,8 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tower::ServiceExt as _;
 use types::{
-    AccountId, Action, AppliedBatch, AppliedCommand, BatchHeader, ClusterId, Command, Epoch, GroupId, Incarnation,
-    KeyId, KeyMaterial, NewKey, Scopes, Sequence, StateMachine as _, Timestamp,
+    AccountId, Action, AppliedBatch, AppliedCommand, BatchHeader, ClusterId, Command, EngineVersion, Epoch, GroupId,
+    Incarnation, KeyId, KeyMaterial, NewKey, Scopes, Sequence, StateMachine as _, Timestamp,
 };
 use wire::journal::{LogIndex, NodeId, Term};
 use wire::membership::{ChangeRefusal, MembershipChange, Role};
@@ -104,6 +104,7 @@ impl TestCore {
             address: format!("node-{node}:7414"),
             matched: Some(LogIndex(matched)).filter(|_| leader == Some(2)),
             heard: node == 2 || leader == Some(2) && node != 3,
+            engine_version_max: Some(EngineVersion(2)),
         };
         self.group.lock().unwrap().status = Some(GroupStatus {
             node: NodeId(2),
@@ -111,6 +112,7 @@ impl TestCore {
             term: Term(7),
             applied: LogIndex(100),
             repairing: false,
+            engine_version: EngineVersion::FIRST,
             members: vec![member(1, 101), member(2, 100), member(3, 40)],
         });
     }

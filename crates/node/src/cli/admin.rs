@@ -6,14 +6,16 @@ use client::{RestClient, Secret, new_request_id};
 use http::Method;
 use wire::json::{
     AccountStatus, AccountStatusRequest, Accounts, AdminAnswer, AssetRequest, Assets, Balance, CancelAllForRequest,
-    DecimalText, Instrument, InstrumentRequest, InstrumentRules, InstrumentStatus, InstrumentStatusRequest, Key,
-    KeyRequest, KeyType, Keys, Scope, TransferRequest,
+    DecimalText, EngineVersionRequest, EngineVersionStatus, Instrument, InstrumentRequest, InstrumentRules,
+    InstrumentStatus, InstrumentStatusRequest, Key, KeyRequest, KeyType, Keys, Scope, TransferRequest,
 };
 use wire::signing::to_hex;
 
 use super::connection::ConnectionArguments;
 use super::names::{name_of, named};
 use super::table::Table;
+
+const ENGINE_VERSION: &str = "/v1/admin/engine-version";
 
 /// What `admin` can be asked.
 #[derive(Debug, Subcommand)]
@@ -34,6 +36,11 @@ pub enum AdminCommand {
     Deposit(TransferArguments),
     /// Take money out of an account.
     Withdraw(TransferArguments),
+    /// Show which version of the exchange's behaviour is in force and what each node reads, or switch on a newer one.
+    EngineVersion {
+        #[command(subcommand)]
+        command: Option<EngineVersionCommand>,
+    },
     /// Cancel all orders of an account, or of an instrument, or of both together.
     CancelAll {
         /// Whose.
@@ -42,6 +49,20 @@ pub enum AdminCommand {
         /// Of what.
         #[arg(long)]
         symbol: Option<String>,
+    },
+}
+
+/// What `admin engine-version` can be asked besides to show.
+#[derive(Debug, Subcommand)]
+pub enum EngineVersionCommand {
+    /// Switch on this version, for good: no older program can go on from there. Ask the leader.
+    Set {
+        /// Above the one in force, and read by every node.
+        #[arg(value_parser = clap::value_parser!(u16).range(2..))]
+        version: u16,
+        /// The request's id: the same again changes nothing; left out: a random one.
+        #[arg(long)]
+        request_id: Option<String>,
     },
 }
 
@@ -189,6 +210,10 @@ pub async fn run(connection: &ConnectionArguments, command: &AdminCommand) -> Re
             let keys: Keys = client.read("/v1/admin/keys?limit=500").await?;
             connection.print(&keys, |keys| keys_table(&keys.keys))
         }
+        AdminCommand::EngineVersion { command: None } => {
+            let status: EngineVersionStatus = client.read(ENGINE_VERSION).await?;
+            connection.print(&status, engine_version_text)
+        }
         AdminCommand::Key(KeyCommand::Create(arguments)) => create_key(connection, &client, arguments).await,
         command => {
             let answer = change(&client, command).await?;
@@ -236,6 +261,12 @@ async fn change(client: &RestClient, command: &AdminCommand) -> Result<AdminAnsw
             let id = arguments.request_id.clone().unwrap_or(id);
             with(post("/v1/admin/withdrawals"), id, &transfer(arguments))?
         }
+        AdminCommand::EngineVersion {
+            command: Some(EngineVersionCommand::Set { version, request_id }),
+        } => {
+            let id = request_id.clone().unwrap_or(id);
+            with(post(ENGINE_VERSION), id, &EngineVersionRequest { version: *version })?
+        }
         AdminCommand::CancelAll { account, symbol } => {
             let request = CancelAllForRequest {
                 account_id: account.clone(),
@@ -245,6 +276,7 @@ async fn change(client: &RestClient, command: &AdminCommand) -> Result<AdminAnsw
         }
         AdminCommand::Asset(AssetCommand::List)
         | AdminCommand::Account(AccountCommand::List)
+        | AdminCommand::EngineVersion { command: None }
         | AdminCommand::Key(KeyCommand::List | KeyCommand::Create(_)) => bail!("this command changes nothing here"),
     };
     Ok(client.change(method, &path, &request_id, Some(&body)).await?)
@@ -339,10 +371,30 @@ fn answer_text(answer: &AdminAnswer) -> String {
         let state = if key.active { "active" } else { "revoked" };
         text.push_str(&format!("Key {} of account {}: {state}.\n", key.key_id, key.account_id));
     }
+    if let Some(version) = answer.engine_version {
+        text.push_str(&format!("Engine version {version} is in force.\n"));
+    }
     if text.is_empty() {
         text.push_str("Done.\n");
     }
     text
+}
+
+fn engine_version_text(status: &EngineVersionStatus) -> String {
+    let or_unknown = |version: Option<u16>| version.map_or_else(|| "-".to_owned(), |version| version.to_string());
+    let mut table = Table::new(&["#NODE", "ROLE", "#READS"]);
+    for member in &status.members {
+        table.row([
+            member.node.to_string(),
+            name_of(&member.role),
+            or_unknown(member.engine_version_max),
+        ]);
+    }
+    let all = or_unknown(status.engine_version_max);
+    format!(
+        "Engine version {} is in force; the newest that all nodes read is {all}\n{table}",
+        status.engine_version
+    )
 }
 
 fn assets_table(assets: &Assets) -> String {

@@ -228,7 +228,9 @@ fn lag_of(member: &ClusterMember) -> Option<u64> {
 }
 
 fn status_text(status: &ClusterStatus) -> String {
-    let mut table = Table::new(&["#NODE", "ROLE", "LEADER", "ADDRESS", "#MATCHED", "#LAG", "HEARD"]);
+    let mut table = Table::new(&[
+        "#NODE", "ROLE", "LEADER", "ADDRESS", "#MATCHED", "#LAG", "HEARD", "#READS",
+    ]);
     let or_unknown = |text: Option<String>| text.unwrap_or_else(|| UNKNOWN.to_owned());
     for member in &status.members {
         let leads = status.leader == Some(member.node);
@@ -241,6 +243,7 @@ fn status_text(status: &ClusterStatus) -> String {
             or_unknown(member.matched.as_ref().map(|matched| matched.0.clone())),
             or_unknown(member.lag.as_ref().map(|lag| lag.0.clone())),
             or_unknown(heard),
+            or_unknown(member.engine_version_max.map(|version| version.to_string())),
         ]);
     }
     let ClusterStatus {
@@ -248,6 +251,7 @@ fn status_text(status: &ClusterStatus) -> String {
         group,
         epoch,
         term,
+        engine_version,
         ..
     } = status;
     let repairing = if status.repairing {
@@ -256,7 +260,7 @@ fn status_text(status: &ClusterStatus) -> String {
         String::new()
     };
     format!(
-        "Group {group}, epoch {epoch}, term {}, as node {node} knows it\n{table}{repairing}{}\n",
+        "Group {group}, epoch {epoch}, term {}, engine version {engine_version}, as node {node} knows it\n{table}{repairing}{}\n",
         term.0,
         resilience(status)
     )
@@ -328,6 +332,7 @@ mod tests {
             matched: Some((5_000 - lag.unwrap_or(0)).into()),
             lag: Some(lag.unwrap_or(0).into()),
             heard: Some(lag.is_some()),
+            engine_version_max: Some(1),
         };
         ClusterStatus {
             node: 1,
@@ -337,6 +342,7 @@ mod tests {
             term: 7.into(),
             applied: 5_000.into(),
             repairing: false,
+            engine_version: 1,
             members: (1..).zip(lags).map(member).collect(),
         }
     }
@@ -433,11 +439,11 @@ mod tests {
     fn the_group_is_a_table() {
         let mut status = voters(&[Some(0), Some(20), None]);
         let wanted = "\
-Group 0, epoch 2, term 7, as node 1 knows it
-NODE  ROLE   LEADER  ADDRESS      MATCHED  LAG  HEARD
-   1  voter  leads   node-1:7414     5000    0  yes
-   2  voter          node-2:7414     4980   20  yes
-   3  voter          node-3:7414     5000    0  no
+Group 0, epoch 2, term 7, engine version 1, as node 1 knows it
+NODE  ROLE   LEADER  ADDRESS      MATCHED  LAG  HEARD  READS
+   1  voter  leads   node-1:7414     5000    0  yes        1
+   2  voter          node-2:7414     4980   20  yes        1
+   3  voter          node-3:7414     5000    0  no         1
 The group can lose none: node 3 is not heard of.
 ";
         assert_eq!(status_text(&status), wanted);
@@ -447,9 +453,9 @@ The group can lose none: node 3 is not heard of.
         status.members[0].matched = None;
         status.members[0].lag = None;
         let wanted = "\
-Group 0, epoch 2, term 7, as node 1 knows it
-NODE  ROLE   LEADER  ADDRESS      MATCHED  LAG  HEARD
-   1  voter          node-1:7414        -    -  yes
+Group 0, epoch 2, term 7, engine version 1, as node 1 knows it
+NODE  ROLE   LEADER  ADDRESS      MATCHED  LAG  HEARD  READS
+   1  voter          node-1:7414        -    -  yes        1
 Node 1 gets back from its peers what its disk lost.
 Node 2 leads: it alone can say whether the group can lose a node.
 ";

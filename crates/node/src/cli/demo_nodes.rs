@@ -384,6 +384,7 @@ mod tests {
             matched: None,
             lag: None,
             heard: None,
+            engine_version_max: None,
         });
         ClusterStatus {
             node: 1,
@@ -393,6 +394,7 @@ mod tests {
             term: 1.into(),
             applied: 1.into(),
             repairing: false,
+            engine_version: 1,
             members: members.collect(),
         }
     }

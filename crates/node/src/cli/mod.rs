@@ -21,6 +21,7 @@ mod when;
 
 mod demo;
 mod demo_nodes;
+mod edge;
 mod init;
 mod run;
 mod signals;
@@ -60,6 +61,8 @@ enum Command {
     Run(RunArguments),
     /// Run the witness of a cluster of two regions: it votes on which of them is active, and needs next to nothing.
     Witness(witness::WitnessArguments),
+    /// Run an edge: send clients to the active region, over TCP and by DNS.
+    Edge(EdgeArguments),
     /// Show the configuration that a node runs with.
     Config {
         #[command(subcommand)]
@@ -129,6 +132,20 @@ pub struct RunArguments {
     pub until_input_ends: bool,
 }
 
+/// Arguments of `edge`.
+#[derive(Debug, Args)]
+pub struct EdgeArguments {
+    /// The configuration file; `--print-config` prints one to start from.
+    #[arg(long, required_unless_present = "print_config")]
+    pub config: Option<PathBuf>,
+    /// Print an example configuration with comments, and do nothing else.
+    #[arg(long, conflicts_with = "config")]
+    pub print_config: bool,
+    /// Stop, too, when standard input ends.
+    #[arg(long, hide = true)]
+    pub until_input_ends: bool,
+}
+
 /// What `config` can be asked.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -173,6 +190,7 @@ pub fn run() -> ExitCode {
         Command::Init(arguments) => init::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Witness(arguments) => witness::run(&arguments),
+        Command::Edge(arguments) => edge::run(&arguments),
         Command::Client(command) => commands::run(&arguments.connection, &command),
         Command::Tls {
             command: TlsCommand::Development(arguments),

@@ -4,7 +4,7 @@ mod sites;
 mod size;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -20,6 +20,9 @@ use crate::processors;
 
 /// The default configuration with comments.
 pub const DEFAULT: &str = include_str!("default.toml");
+
+/// Proxies whose word for a client's address is taken.
+const PROXIES_MAX: usize = 64;
 
 /// A node's configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -243,6 +246,8 @@ pub struct GatewayLimits {
     pub requests_per_address_burst: u32,
     /// Requests from one address a second that are not signed.
     pub requests_per_address_per_second: u32,
+    /// The proxies whose connections begin with who their client is. If there are any, clients come through them only.
+    pub proxy_protocol_from: Vec<IpAddr>,
 }
 
 impl Default for GatewayLimits {
@@ -253,6 +258,7 @@ impl Default for GatewayLimits {
             requests_per_key_per_second: 1_000,
             requests_per_address_burst: 500,
             requests_per_address_per_second: 100,
+            proxy_protocol_from: Vec::new(),
         }
     }
 }
@@ -503,7 +509,12 @@ impl Config {
             requests_per_key_per_second,
             requests_per_address_burst,
             requests_per_address_per_second,
+            ref proxy_protocol_from,
         } = self.gateway;
+        check(
+            proxy_protocol_from.len() <= PROXIES_MAX,
+            format!("gateway.proxy_protocol_from: more than {PROXIES_MAX} can't be"),
+        );
         for (key, number) in [
             ("connections_max", u32::try_from(connections_max).unwrap_or(u32::MAX)),
             ("requests_per_key_burst", requests_per_key_burst),

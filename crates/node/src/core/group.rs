@@ -2,7 +2,7 @@
 
 use replica::{PeerMessage, SnapshotPoint};
 use tokio::sync::oneshot;
-use types::{Command, Sequence};
+use types::{Command, EngineVersion, Sequence};
 use wire::journal::{LogIndex, NodeId};
 use wire::membership::{ChangeRefusal, Membership, MembershipChange};
 use wire::peer::{Answer, Frame};
@@ -71,6 +71,9 @@ pub trait Peers: Send + 'static {
     /// Sends a snapshot to a peer, and with it this message; then says [`CoreEvent::SnapshotSent`].
     fn send_snapshot(&self, message: PeerMessage, point: SnapshotPoint);
 
+    /// The newest engine version that a peer's program reads, as its greeting said; none while there is no link to it.
+    fn engine_version_of(&self, peer: NodeId) -> Option<EngineVersion>;
+
     /// Makes a snapshot of a state at or behind this entry, then says [`CoreEvent::SnapshotMade`]. False: it can't now.
     fn make_snapshot(&self, at_least: LogIndex) -> bool;
 
@@ -94,6 +97,10 @@ impl Peers for NoPeers {
     }
 
     fn send_snapshot(&self, _message: PeerMessage, _point: SnapshotPoint) {}
+
+    fn engine_version_of(&self, _peer: NodeId) -> Option<EngineVersion> {
+        None
+    }
 
     fn make_snapshot(&self, _at_least: LogIndex) -> bool {
         false

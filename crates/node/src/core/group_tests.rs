@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, unbounded};
 use gateway::handle::{CoreHandle, NotAccepting, ReadFrom, SubmitError};
 use replica::{Applied, PeerMessage, SnapshotPoint};
-use types::{AccountId, Action, CancelAll, Command, Epoch, Event, GroupId, Incarnation, KeyId, Sequence, Timestamp};
+use types::{
+    AccountId, Action, CancelAll, Command, EngineVersion, Epoch, Event, GroupId, Incarnation, KeyId, Sequence,
+    Timestamp,
+};
 use wire::batch;
 use wire::journal::{Identity, LogIndex, NodeId};
 use wire::membership::Membership;
@@ -82,6 +85,10 @@ impl Peers for Ends {
 
     fn send_snapshot(&self, _: PeerMessage, _: SnapshotPoint) {
         panic!("nobody is so far behind");
+    }
+
+    fn engine_version_of(&self, _: NodeId) -> Option<EngineVersion> {
+        None
     }
 
     fn make_snapshot(&self, _: LogIndex) -> bool {

@@ -222,8 +222,8 @@ where
             syncer,
         );
         start_syncs(jobs, events.clone())?;
-        let in_region = region.is_some();
         let region = region.map(|part| InRegion::new(part, Clock::default().now()));
+        let region_status = region.as_ref().map(InRegion::status);
         let shared = Arc::new(Shared {
             own: AtomicU8::new(code_of(Err(NotAccepting::Starting))),
             blocked: AtomicU8::new(0),
@@ -259,8 +259,8 @@ where
             journal: handle,
             group: identity.group,
             incarnation: identity.incarnation,
-            in_region,
-            region: Mutex::default(),
+            in_region: region_status.is_some(),
+            region: Mutex::new(region_status),
         });
         let thread = CoreThread::new(
             Arc::clone(&seat),
@@ -386,7 +386,8 @@ fn lowers_risk(action: &Action) -> bool {
         | Action::Deposit(_)
         | Action::Withdraw(_)
         | Action::CreateKey(_)
-        | Action::SetRules(_) => false,
+        | Action::SetRules(_)
+        | Action::SetEngineVersion { .. } => false,
     }
 }
 

@@ -393,6 +393,11 @@ where
                     known.get(&node).map(|(matched, _)| *matched)
                 },
                 heard: is_own || known.get(&node).is_some_and(|(_, heard)| *heard),
+                engine_version_max: if is_own {
+                    Some(applier.machine().engine_version_max())
+                } else {
+                    self.member.peers.engine_version_of(node)
+                },
             }
         });
         let status = GroupStatus {
@@ -401,6 +406,7 @@ where
             term: self.replica.term(),
             applied: applier.applied().index,
             repairing: self.replica.is_repairing(),
+            engine_version: applier.machine().engine_version(),
             members: members.collect(),
         };
         self.shared.set_group(status);

@@ -237,7 +237,7 @@ impl InRegion {
         self.region.may_read(self.sites.now())
     }
 
-    fn status(&self) -> RegionStatus {
+    pub(super) fn status(&self) -> RegionStatus {
         let now = self.sites.now();
         let place = self.told.unwrap_or_default();
         let active = self.region.is_active();

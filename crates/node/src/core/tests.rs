@@ -10,8 +10,8 @@ use std::time::Duration;
 use gateway::handle::{CoreHandle, NotAccepting, Pending, SubmitError};
 use replica::{Applied, Applier};
 use types::{
-    AccountId, Action, CancelAll, Command, Epoch, Event, GroupId, Incarnation, KeyId, Position, Sequence, StateMachine,
-    Timestamp,
+    AccountId, Action, CancelAll, Command, EngineVersion, Epoch, Event, GroupId, Incarnation, KeyId, Position,
+    Sequence, StateMachine, Timestamp,
 };
 use wire::journal::{Identity, NodeId};
 use wire::membership::Membership;
@@ -78,8 +78,8 @@ impl StateMachine for Fragile {
         self.tally.snapshot()
     }
 
-    fn restore(snapshot: Self::Snapshot) -> Result<Self, String> {
-        let tally = Tally::restore(snapshot)?;
+    fn restore(snapshot: Self::Snapshot, engine_version: EngineVersion) -> Result<Self, String> {
+        let tally = Tally::restore(snapshot, engine_version)?;
         Ok(Self { tally, deadline: None })
     }
 }

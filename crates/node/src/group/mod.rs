@@ -19,19 +19,21 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
-use engine::Exchange;
+use engine::{ENGINE_VERSION, Exchange};
 use gateway::handle::CoreHandle as _;
 use replica::{PeerMessage, SnapshotPoint};
 use tokio::sync::oneshot;
+use types::EngineVersion;
 use wire::batch::{self, BATCH_VERSION};
 use wire::journal::{Identity, JOURNAL_VERSION, LogIndex, NodeId};
 use wire::membership::{Membership, MembershipChange, Role as MemberRole};
-use wire::peer::{Frame, ReadableVersions, Role};
+use wire::peer::{Frame, Quarantined, ReadableVersions, Role};
 use wire::snapshot::SNAPSHOT_VERSION;
 
 use crate::config::PeersConfig;
 use crate::core::{CoreEvent, Peers, both_through_of};
 use crate::peers::{LinkChange, PeerConfig, PeerFiles, PeerLinks, PeerTls, PeerTlsError};
+use crate::replay::JournalSource as _;
 use crate::snapshots::{MakerRequest, SnapshotFolder};
 use crate::threads::Threads;
 use snapshots::{Arrivals, send_snapshot};
@@ -39,8 +41,6 @@ use snapshots::{Arrivals, send_snapshot};
 /// The core that runs an exchange.
 type Core = crate::core::Core<Exchange>;
 
-/// The version of the exchange's rules that this program knows.
-pub const ENGINE_VERSION: u16 = 1;
 /// How often clocks and addresses are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -162,6 +162,7 @@ impl Prepared {
         self,
         core: &Arc<Core>,
         membership: &Membership,
+        engine_version: EngineVersion,
         maker: Sender<MakerRequest>,
         threads: Arc<Threads>,
     ) -> Result<Group, GroupError> {
@@ -172,6 +173,7 @@ impl Prepared {
             changed,
             config,
         } = self;
+        let quarantined = Quarantined::of(&core.journal().quarantined());
         // Nobody else sets them.
         let _ = shared.core.set(Arc::downgrade(core));
         *shared.maker() = Some(maker);
@@ -182,8 +184,10 @@ impl Prepared {
                 journal: u16::from(JOURNAL_VERSION),
                 batch: BATCH_VERSION,
                 snapshot: u16::try_from(SNAPSHOT_VERSION).expect("it is a small number"),
-                engine: ENGINE_VERSION,
+                engine: ENGINE_VERSION.0,
             },
+            engine_version,
+            quarantined,
             listener,
             tls,
             peers: shared.addresses_of(membership),
@@ -259,6 +263,10 @@ impl Peers for GroupPeers {
             let arrived = false;
             self.0.tell_at_once(CoreEvent::SnapshotSent { to, arrived });
         }
+    }
+
+    fn engine_version_of(&self, peer: NodeId) -> Option<EngineVersion> {
+        self.0.links()?.reads_of(peer).map(|reads| EngineVersion(reads.engine))
     }
 
     fn make_snapshot(&self, at_least: LogIndex) -> bool {
@@ -425,6 +433,14 @@ impl Care {
             }
             self.compare_clocks();
             self.say_address();
+            self.follow_engine_version();
+        }
+    }
+
+    /// Whoever does not know what is in force is refused from now on.
+    fn follow_engine_version(&self) {
+        if let Some(core) = self.shared.core.get().and_then(Weak::upgrade) {
+            self.links.set_engine_version(core.group().engine_version);
         }
     }
 

@@ -80,6 +80,9 @@ pub struct ReplayArguments {
 pub struct QuarantineArguments {
     /// The sequence of the command.
     pub sequence: u64,
+    /// The other nodes of the group have quarantined it, and this one's journal does not hold it.
+    #[arg(long)]
+    pub as_others: bool,
     /// The node's data folder.
     #[arg(long, default_value = "meridian-data")]
     pub data: PathBuf,
@@ -436,7 +439,7 @@ fn quarantine(arguments: &QuarantineArguments, out: &mut dyn Write) -> anyhow::R
     let looked = Looked::at(&arguments.data)?;
     let sequence = Sequence(arguments.sequence);
     let refuse = |reason: String| JournalError::Quarantine { sequence, reason };
-    if sequence <= looked.snapshot.sequence {
+    if sequence <= looked.snapshot.sequence && !arguments.as_others {
         let covered = looked.snapshot.sequence;
         return Err(refuse(format!("a snapshot covers everything up to {covered}: it was applied")).into());
     }
@@ -457,11 +460,18 @@ fn quarantine(arguments: &QuarantineArguments, out: &mut dyn Write) -> anyhow::R
             found = commands.get(index).cloned();
         }
     }
-    let Some(command) = found else {
+    if found.is_none() && !arguments.as_others {
         return Err(refuse("the journal holds no command there".to_owned()).into());
-    };
+    }
     let mut quarantine = Quarantine::read(looked.folder.path())?;
     quarantine.add(looked.folder.path(), sequence)?;
+    let Some(command) = found else {
+        writeln!(
+            out,
+            "The command at sequence {sequence} is quarantined here too; this journal does not hold it."
+        )?;
+        return Ok(());
+    };
     writeln!(
         out,
         "The command at sequence {sequence} is quarantined and becomes a reject from the next start on:\n  account {} key {} \

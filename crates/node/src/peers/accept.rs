@@ -126,6 +126,7 @@ fn greet(shared: &Shared, socket: TcpStream) -> Result<Accepted, LinkError> {
         &named.name,
         shared.expected.get(&named.name.node),
         peer.is_some(),
+        shared.engine_version(),
     );
     let peer = match (judged, peer) {
         (Ok(_), Some(peer)) => peer,

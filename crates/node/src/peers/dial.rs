@@ -179,7 +179,8 @@ fn greet(shared: &Shared, peer: &Peer, socket: TcpStream, made_again: u64) -> Re
         _ => return Err(LinkError::Broken("it did not greet".to_owned())),
     };
     let named = peer_named(connection.tls()).map_err(|error| LinkError::Broken(error.to_string()))?;
-    if let Err(refusal) = judge(&own, &other, &named.name, shared.expected.get(&peer.node), true) {
+    let expected = shared.expected.get(&peer.node);
+    if let Err(refusal) = judge(&own, &other, &named.name, expected, true, shared.engine_version()) {
         let _ = connection.write_frame(&Frame::Refused(refusal.clone()));
         connection.close_sending();
         return Err(LinkError::Refused(refusal));

@@ -1,6 +1,7 @@
 //! Whether two nodes have anything to say to each other.
 
-use wire::peer::{Hello, Refusal, RefusalCode};
+use types::EngineVersion;
+use wire::peer::{Hello, Refusal, RefusalCode, Role};
 
 use super::ExpectedPeer;
 use super::name::PeerName;
@@ -12,6 +13,7 @@ pub(super) fn judge(
     certificate: &PeerName,
     expected: Option<&ExpectedPeer>,
     is_member: bool,
+    in_force: EngineVersion,
 ) -> Result<u16, Refusal> {
     let refuse = |code, text: String| Err(Refusal { code, text });
     let (here, there) = (own.node, other.node);
@@ -58,6 +60,26 @@ pub(super) fn judge(
         );
         return refuse(RefusalCode::OtherIncarnation, text);
     }
+    if other.reads.engine < in_force.0 {
+        let text = format!(
+            "engine version {in_force} is in force, and you run {}, which knows versions up to {}: install the release that \
+             node {here} runs ({}) and start again",
+            other.program, other.reads.engine, own.program
+        );
+        return refuse(RefusalCode::EngineVersion, text);
+    }
+    // A gateway's copy of the state begins anew with each start, and its quarantine with it.
+    let keep = |hello: &Hello| hello.quarantined.filter(|_| hello.role == Role::Node);
+    if let (Some(ours), Some(theirs)) = (keep(own), keep(other))
+        && ours != theirs
+    {
+        let text = format!(
+            "node {here} has quarantined {ours}, and you (node {there}) {theirs}: all nodes must have quarantined the same. Compare \
+             the files `quarantine` in their journals' folders; stop the node that lacks a sequence, run `meridian journal \
+             quarantine SEQUENCE` on it (with --as-others if its journal does not hold the command), and start it again"
+        );
+        return refuse(RefusalCode::OtherQuarantine, text);
+    }
     match own.common_protocol(other) {
         Some(version) => Ok(version),
         None => refuse(
@@ -73,9 +95,11 @@ pub(super) fn judge(
 
 #[cfg(test)]
 mod tests {
-    use types::{GroupId, Incarnation, Timestamp};
+    use std::collections::BTreeSet;
+
+    use types::{GroupId, Incarnation, Sequence, Timestamp};
     use wire::journal::NodeId;
-    use wire::peer::{REFUSAL_TEXT_BYTES_MAX, ReadableVersions, Role, program_version};
+    use wire::peer::{Quarantined, REFUSAL_TEXT_BYTES_MAX, ReadableVersions, program_version};
 
     use super::*;
 
@@ -83,7 +107,10 @@ mod tests {
         Hello {
             protocol_min: 1,
             protocol_max: 2,
-            reads: ReadableVersions::default(),
+            reads: ReadableVersions {
+                engine: 2,
+                ..ReadableVersions::default()
+            },
             cluster: "test".parse().unwrap(),
             group: GroupId(1),
             incarnation: Incarnation(1),
@@ -91,6 +118,7 @@ mod tests {
             role: Role::Node,
             program: program_version("0.1.0").unwrap(),
             sent_at: Timestamp(1),
+            quarantined: Some(Quarantined::of(&BTreeSet::from([Sequence(7)]))),
         }
     }
 
@@ -100,13 +128,26 @@ mod tests {
         let check = |change: fn(&mut Hello), member, expected: Result<u16, RefusalCode>| {
             let mut other = hello(2);
             change(&mut other);
-            let judged = judge(&hello(1), &other, &certificate, None, member);
+            let judged = judge(&hello(1), &other, &certificate, None, member, EngineVersion(2));
             if let Err(refusal) = &judged {
                 assert!(refusal.text.len() <= REFUSAL_TEXT_BYTES_MAX);
             }
             assert_eq!(judged.map_err(|refusal| refusal.code), expected);
         };
         check(|_| {}, true, Ok(2));
+        check(|other| other.reads.engine = 3, true, Ok(2));
+        check(|other| other.reads.engine = 1, true, Err(RefusalCode::EngineVersion));
+        // A program of before there was such a comparison.
+        check(|other| other.quarantined = None, true, Ok(2));
+        for others in [&[][..], &[8], &[7, 8]] {
+            let others = Quarantined::of(&others.iter().copied().map(Sequence).collect());
+            let mut other = hello(2);
+            other.quarantined = Some(others);
+            let refusal = judge(&hello(1), &other, &certificate, None, true, EngineVersion(2)).unwrap_err();
+            assert_eq!(refusal.code, RefusalCode::OtherQuarantine);
+            assert!(refusal.text.contains("meridian journal quarantine"), "{}", refusal.text);
+            assert!(refusal.text.len() <= REFUSAL_TEXT_BYTES_MAX, "{}", refusal.text.len());
+        }
         check(|other| other.protocol_max = 1, true, Ok(1));
         check(
             |other| other.cluster = "other".parse().unwrap(),
@@ -148,7 +189,14 @@ mod tests {
         ] {
             let region = region.map(|region| region.parse().unwrap());
             let expected = ExpectedPeer { region, role };
-            let judged = judge(&hello(1), &hello(2), &certificate, Some(&expected), true);
+            let judged = judge(
+                &hello(1),
+                &hello(2),
+                &certificate,
+                Some(&expected),
+                true,
+                EngineVersion(2),
+            );
             assert_eq!(judged.is_ok(), lets_in, "{expected:?}");
             if let Err(refusal) = judged {
                 assert_eq!(refusal.code, RefusalCode::NotItsCertificate);

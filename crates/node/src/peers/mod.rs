@@ -33,7 +33,7 @@ pub mod tls;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
@@ -41,10 +41,11 @@ use std::{fmt, io};
 use arc_swap::ArcSwap;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
-use types::Timestamp;
+use types::{EngineVersion, Timestamp};
 use wire::journal::{Identity, NodeId};
 use wire::peer::{
-    Frame, FrameKind, Hello, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN, ReadableVersions, Role, program_version,
+    Frame, FrameKind, Hello, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN, Quarantined, ReadableVersions, Role,
+    program_version,
 };
 
 pub use clock::ClockEstimate;
@@ -67,6 +68,10 @@ pub struct PeerConfig {
     pub role: Role,
     /// The newest versions that it reads. The others are told.
     pub reads: ReadableVersions,
+    /// The version of the exchange's behaviour that is in force when it starts.
+    pub engine_version: EngineVersion,
+    /// Which commands it has quarantined.
+    pub quarantined: Quarantined,
     /// Where the others reach it.
     pub listener: TcpListener,
     /// Its certificate, and whom it believes.
@@ -116,6 +121,8 @@ struct Shared {
     on_frame: OnFrame,
     on_change: OnChange,
     is_stopping: AtomicBool,
+    /// Which version of the exchange's behaviour is in force.
+    engine_version: AtomicU16,
     /// Wakes the thread that accepts, and the one that looks at files.
     accept_bell: Bell,
     files_bell: Bell,
@@ -170,6 +177,8 @@ impl PeerLinks {
             identity,
             role,
             reads,
+            engine_version,
+            quarantined,
             listener,
             tls,
             peers,
@@ -188,6 +197,7 @@ impl PeerLinks {
             role,
             program: program_version(env!("CARGO_PKG_VERSION")).map_err(io::Error::other)?,
             sent_at: Timestamp(0),
+            quarantined: Some(quarantined),
         };
         let shared = Arc::new(Shared {
             own,
@@ -198,6 +208,7 @@ impl PeerLinks {
             on_frame,
             on_change,
             is_stopping: AtomicBool::new(false),
+            engine_version: AtomicU16::new(engine_version.0),
             accept_bell: Bell::new()?,
             files_bell: Bell::new()?,
             threads,
@@ -285,6 +296,19 @@ impl PeerLinks {
             }
         }
         Ok(())
+    }
+
+    /// The newest versions that a peer reads, as it said when it greeted; none while there is no connection to it.
+    pub fn reads_of(&self, node: NodeId) -> Option<ReadableVersions> {
+        let peers = self.shared.peers.load();
+        let counts = peers.get(&node)?.counts.lock();
+        counts.outgoing.connected_since?;
+        counts.hello.map(|hello| hello.reads)
+    }
+
+    /// From now on this engine version is in force: who does not know it is refused.
+    pub fn set_engine_version(&self, version: EngineVersion) {
+        self.shared.engine_version.store(version.0, Ordering::Release);
     }
 
     /// How the links are, by peer.
@@ -376,6 +400,11 @@ fn wait<const N: usize>(on: &[(std::os::fd::BorrowedFd<'_>, PollFlags); N], limi
 impl Shared {
     fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::SeqCst)
+    }
+
+    /// The version of the exchange's behaviour that is in force.
+    fn engine_version(&self) -> EngineVersion {
+        EngineVersion(self.engine_version.load(Ordering::Acquire))
     }
 
     fn hello(&self) -> Hello {

@@ -16,15 +16,15 @@ pub mod store;
 mod tests;
 pub mod voter;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use types::{ClusterId, Incarnation};
+use types::{ClusterId, EngineVersion, Incarnation};
 use wire::journal::{Identity, NodeId};
-use wire::peer::{Frame, RaftMessage, ReadableVersions, Role};
+use wire::peer::{Frame, Quarantined, RaftMessage, ReadableVersions, Role};
 use wire::site::{LEASE_GROUP, SiteMessage, decode, encode};
 
 use crate::config::Sites;
@@ -139,7 +139,12 @@ impl SiteLinks {
             identity: lease_identity(cluster, node),
             role,
             // What sites say to each other has no versions of its own but the protocol's.
-            reads: ReadableVersions::default(),
+            reads: ReadableVersions {
+                engine: EngineVersion::FIRST.0,
+                ..ReadableVersions::default()
+            },
+            engine_version: EngineVersion::FIRST,
+            quarantined: Quarantined::of(&BTreeSet::new()),
             listener,
             tls: PeerTls::load(&files, cluster, node, role)?,
             peers: sites.addresses(),

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use types::{Sequence, StateMachine};
+use types::{EngineVersion, Sequence, StateMachine};
 use wire::journal::{Identity, NodeId};
 use wire::membership::Membership;
 use wire::snapshot::{
@@ -57,6 +57,19 @@ pub enum SnapshotFileError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// It is of a later program.
+    #[error(
+        "{}: engine version {version} is in force in it, and this program knows versions up to {known}. Install the release \
+         that the rest of the group runs and start again; nothing is lost", path.display()
+    )]
+    EngineVersion {
+        /// Which file.
+        path: PathBuf,
+        /// What is in force in it.
+        version: EngineVersion,
+        /// The newest that this program knows.
+        known: EngineVersion,
     },
 }
 
@@ -109,7 +122,7 @@ impl SnapshotFolder {
 
     /// The newest snapshot that ends no later than `at_most` and is whole and of this group, as a state machine; none
     /// means to start from nothing. Damaged ones are told of and set aside, so that none of them counts as one that is
-    /// kept. One that can't be read, now, is passed over and stays: it need not be damaged.
+    /// kept. One of a later program stays and is an error. One that can't be read, now, is passed over and stays: it need not be damaged.
     pub fn load_newest<M: StateMachine>(&self, at_most: Sequence) -> Result<Option<Loaded<M>>, SnapshotFileError> {
         let behind = self.path_of(at_most);
         for path in self.list()?.into_iter().rev().filter(|path| *path <= behind) {
@@ -118,6 +131,8 @@ impl SnapshotFolder {
                 Err(error @ SnapshotFileError::Io { .. }) => {
                     tracing::error!(%error, "snapshot can't be read; falling back to an older one or to the journal");
                 }
+                // What is older was made before that version, and the journal goes on with what this program can't follow.
+                Err(error @ SnapshotFileError::EngineVersion { .. }) => return Err(error),
                 Err(error) => {
                     tracing::error!(%error, "snapshot can't be used; falling back to an older one or to the journal");
                     let aside = path.with_extension("damaged");
@@ -137,9 +152,17 @@ impl SnapshotFolder {
             membership,
         } = check_snapshot(&bytes).map_err(|error| damaged(path, error))?;
         self.check_identity(path, &info)?;
+        let known = M::ENGINE_VERSION;
+        if info.engine_version > known {
+            return Err(SnapshotFileError::EngineVersion {
+                path: path.to_owned(),
+                version: info.engine_version,
+                known,
+            });
+        }
         let state = postcard::from_bytes(state).map_err(|error| damaged(path, error))?;
         drop(bytes);
-        let machine = M::restore(state).map_err(|reason| damaged(path, reason))?;
+        let machine = M::restore(state, info.engine_version).map_err(|reason| damaged(path, reason))?;
         if machine.recompute_state_hash() != info.state_hash || machine.state_hash() != info.state_hash {
             return Err(damaged(path, "its state does not have the hash that its header says"));
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use types::{Epoch, GroupId, Incarnation, Sequence, StateMachine, Timestamp};
+use types::{EngineVersion, Epoch, GroupId, Incarnation, Sequence, StateMachine, Timestamp};
 use wire::journal::{Identity, NodeId};
 use wire::membership::Membership;
 use wire::snapshot::SnapshotInfo;
@@ -44,6 +44,7 @@ fn write(folder: &SnapshotFolder, last: u64) -> SnapshotInfo {
         state_hash: machine.state_hash(),
         state_bytes: 0,
         membership_bytes: 0,
+        engine_version: EngineVersion::FIRST,
     };
     folder.write(info, &machine.snapshot(), &members()).unwrap()
 }

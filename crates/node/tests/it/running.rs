@@ -14,14 +14,14 @@ pub struct RunningNode {
     /// Where operators connect.
     pub admin: String,
     /// Where metrics are.
-    operations: String,
+    pub operations: String,
     /// The first admin key and its secret.
     key: String,
     secret: String,
     folder: TempDir,
 }
 
-fn meridian(arguments: &[&str]) -> Command {
+pub fn meridian(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_meridian"));
     for variable in ["URL", "ADMIN_URL", "KEY", "SECRET", "CLUSTER"] {
         command.env_remove(format!("MERIDIAN_{variable}"));
@@ -33,6 +33,11 @@ fn meridian(arguments: &[&str]) -> Command {
 impl RunningNode {
     /// Starts one that nobody has to wait for.
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// One with more settings of its section `gateway`.
+    pub fn start_with(gateway: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let init = ["init", "--cluster-id", "test-1", "--data", data.to_str().unwrap()];
@@ -46,7 +51,7 @@ impl RunningNode {
             "[node]\ndata = {data:?}\n\
              [listen]\npublic = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\noperations = \"127.0.0.1:0\"\n\
              [gateway]\nrequests_per_key_{limits}requests_per_address_{limits}\
-             requests_per_key_per_second = 1000000\nrequests_per_address_per_second = 1000000\n"
+             requests_per_key_per_second = 1000000\nrequests_per_address_per_second = 1000000\n{gateway}\n"
         );
         let path = folder.path().join("meridian.toml");
         std::fs::write(&path, config).unwrap();

@@ -1,6 +1,6 @@
 //! The lease's state machine.
 
-use types::{Epoch, Incarnation, Position, RegionId, Sequence, StateMachine, Timestamp};
+use types::{EngineVersion, Epoch, Incarnation, Position, RegionId, Sequence, StateMachine, Timestamp};
 use wire::journal::crc32c;
 use wire::site::{
     Durability, EPOCHS_MAX, EpochStart, LEASE_NS_MAX, LEASE_NS_MIN, LeaseCommand, LeaseRefusal, LeaseState, PromotedBy,
@@ -276,7 +276,7 @@ impl StateMachine for LeaseMachine {
         self.state.clone()
     }
 
-    fn restore(state: LeaseState) -> Result<Self, String> {
+    fn restore(state: LeaseState, _: EngineVersion) -> Result<Self, String> {
         if state.epochs.len() > EPOCHS_MAX {
             return Err(format!("it has {} epochs", state.epochs.len()));
         }

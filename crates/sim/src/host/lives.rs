@@ -27,6 +27,10 @@ impl Host {
         assert!(self.running.is_none(), "it runs already");
         self.drains = false;
         self.lives += 1;
+        if self.reads < self.next_reads && self.lives > 1 {
+            shared.hit(Point::Upgraded);
+        }
+        self.reads = self.next_reads;
         self.life = self.lives;
         shared.lives[self.id.0 as usize] = self.life;
         self.disk.files.sync_all();
@@ -100,7 +104,15 @@ impl Host {
                 membership: Membership::default(),
             });
         let market = match &stored {
-            Some(stored) => match Market::restore(stored.state.clone()) {
+            Some(stored) if stored.engine_version > self.reads => {
+                let (version, reads) = (stored.engine_version, self.reads);
+                let why = format!(
+                    "engine version {version} is in force in its snapshot, and it knows versions up to {reads}"
+                );
+                shared.oracle.stopped(self.id, why);
+                return Ok(None);
+            }
+            Some(stored) => match Market::restore(stored.state.clone(), stored.engine_version) {
                 Ok(market) => market,
                 Err(error) => {
                     shared
@@ -111,6 +123,7 @@ impl Host {
             },
             None => Market::default(),
         };
+        let market = market.of_release(self.reads);
         match &stored {
             None => shared.hit(Point::StartEmpty),
             Some(_) if point.applied.index > LogIndex(1) => shared.hit(Point::StartSnapshot),

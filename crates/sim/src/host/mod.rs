@@ -17,8 +17,9 @@ mod snapshots;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+use engine::ENGINE_VERSION;
 use replica::{Applied, HandOver, HardState, Input, Now, Output, ReadTicket, Refusal, Replica, Ticket};
-use types::{Command, Event as MarketEvent, GroupId, Incarnation, Sequence, StateMachine, Timestamp};
+use types::{Command, EngineVersion, Event as MarketEvent, GroupId, Incarnation, Sequence, StateMachine, Timestamp};
 use wire::journal::{Identity, LogIndex, NodeId};
 use wire::membership::{ChangeRefusal, Membership};
 
@@ -125,6 +126,9 @@ pub(crate) struct Host {
     pub(crate) removed: bool,
     /// True while it comes to its end.
     pub(crate) drains: bool,
+    /// The newest engine version that its program knows, and that of the program that it starts next.
+    pub(crate) reads: EngineVersion,
+    pub(crate) next_reads: EngineVersion,
     /// What a gateway was given, which has no disk for it.
     installed: Option<(Rc<Stored>, HardState)>,
     outputs: Vec<Out>,
@@ -153,6 +157,8 @@ impl Host {
             rotten: false,
             removed: false,
             drains: false,
+            reads: ENGINE_VERSION,
+            next_reads: ENGINE_VERSION,
             installed: None,
             outputs: Vec::new(),
         }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use replica::{HardState, Input, SnapshotPoint};
-use types::StateMachine;
+use types::{EngineVersion, StateMachine};
 
 use super::Host;
 use crate::coverage::Point;
@@ -28,8 +28,11 @@ impl Host {
             membership: applier.membership().clone(),
         };
         running.snapshot_at = point.applied.index;
-        let state = applier.machine().snapshot();
-        let stored = Rc::new(Stored { point, state });
+        let stored = Rc::new(Stored {
+            point,
+            state: applier.machine().snapshot(),
+            engine_version: applier.machine().engine_version(),
+        });
         let takes = shared.dice.between(2, 60) * MILLISECOND;
         shared.after(takes, Event::SnapshotDone { node, life, stored });
     }
@@ -88,6 +91,7 @@ impl Host {
             stored = Rc::new(Stored {
                 point: point.clone(),
                 state: Genesis::get().snapshot.clone(),
+                engine_version: EngineVersion::FIRST,
             });
         }
         shared.say(|| format!("node {id} installs the snapshot of index {}", place.index));

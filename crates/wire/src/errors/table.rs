@@ -339,6 +339,14 @@ refusals! {
     NoQuorum: "no_quorum", 409, NotExecuted, fix_business(business::NOT_AVAILABLE),
         "Too few of the voters that would be left answer at the moment.",
         LEFT_TO_OPERATORS, "Bring the voters back that `meridian cluster status` does not hear of, then ask again.";
+    EngineVersionNotInForce: "engine_version_not_in_force", 409, NotExecuted,
+        fix(order::UNSUPPORTED_CHARACTERISTIC, cancel::OTHER, business::NOT_AVAILABLE),
+        "The request asks for behaviour that the group has not switched on yet.",
+        "Ask for something else, under the same id if you like, or ask the operator when it will be switched on.",
+        "Upgrade all nodes, then `meridian admin engine-version set`.";
+    EngineVersionNotRead: "engine_version_not_read", 409, NotExecuted, fix_business(business::NOT_AVAILABLE),
+        "Not every member of the group is connected and runs a program that reads this engine version.",
+        LEFT_TO_OPERATORS, "`meridian admin engine-version` lists what each member reads: upgrade or start those that lack it, or remove them, then ask again.";
     OutcomeUnknown: "outcome_unknown", 504, Unknown, AVAILABLE,
         "The request was handed over, but its answer did not come back in time; it may have executed.",
         "Send the same request again with the same id: it executes at most once, and you get its answer.",
@@ -559,6 +567,22 @@ fn row_of_reject(reason: RejectReason) -> Row {
             fix_business(business::NOT_AUTHORISED),
             NOTHING,
             "Use the first admin key to make others.",
+        ),
+        R::EngineVersionNotHigher => (
+            409,
+            fix_business(business::OTHER),
+            NOTHING,
+            "Nothing: it is in force, or a later one is.",
+        ),
+        R::NotInForce => (
+            409,
+            fix(
+                order::UNSUPPORTED_CHARACTERISTIC,
+                cancel::OTHER,
+                business::NOT_AVAILABLE,
+            ),
+            NEW_ID,
+            "Upgrade all nodes, then `meridian admin engine-version set`.",
         ),
         R::Quarantined => (
             422,

@@ -339,6 +339,9 @@ pub struct AdminAnswer {
     /// The limits after the request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<Rules>,
+    /// The engine version that is in force now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine_version: Option<u16>,
     /// How many orders were cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancelled_count: Option<u32>,

@@ -24,8 +24,16 @@ pub struct ClusterStatus {
     pub applied: NumberText,
     /// True while the node that answers gets back from its peers what its disk lost.
     pub repairing: bool,
+    /// The version of the exchange's behaviour that is in force where the node that answers stands.
+    #[serde(default = "first_engine_version")]
+    pub engine_version: u16,
     /// The members, by node.
     pub members: Vec<ClusterMember>,
+}
+
+/// What is in force at a node of a release that doesn't say so.
+fn first_engine_version() -> u16 {
+    types::EngineVersion::FIRST.0
 }
 
 /// A member of the group.
@@ -44,6 +52,40 @@ pub struct ClusterMember {
     pub lag: Option<NumberText>,
     /// Whether it was heard of within the time after which an election begins; null likewise.
     pub heard: Option<bool>,
+    /// The newest engine version that its program reads; null while the node that answers has no link to it.
+    pub engine_version_max: Option<u16>,
+}
+
+/// Which version of the exchange's behaviour is in force, and which there could be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EngineVersionStatus {
+    /// What is in force where the node that answers stands.
+    pub engine_version: u16,
+    /// The newest that every member of the group reads, so that it can be switched on; null while the node that answers has no
+    /// link to one of them.
+    pub engine_version_max: Option<u16>,
+    /// The members, by node.
+    pub members: Vec<EngineVersionMember>,
+}
+
+/// What a member of the group reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EngineVersionMember {
+    /// Its node id.
+    pub node: u64,
+    /// What it does.
+    pub role: MemberRole,
+    /// The newest engine version that its program reads; null while the node that answers has no link to it.
+    pub engine_version_max: Option<u16>,
+}
+
+/// Another version of the exchange's behaviour.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EngineVersionRequest {
+    /// What is to be in force: above what is now.
+    #[schema(minimum = 2)]
+    pub version: u16,
 }
 
 /// What a member does.

@@ -23,7 +23,10 @@ pub use admin::{
     InstrumentRequest, InstrumentStatusRequest, Key, KeyRequest, KeyType, Keys, Rules, Scope, TransferRequest,
 };
 pub use borrowed::{CancelRef, NewOrderRef, ReplaceRef};
-pub use cluster::{ClusterMember, ClusterStatus, LeaderRequest, MemberRequest, MemberRole, NewMemberRole};
+pub use cluster::{
+    ClusterMember, ClusterStatus, EngineVersionMember, EngineVersionRequest, EngineVersionStatus, LeaderRequest,
+    MemberRequest, MemberRole, NewMemberRole,
+};
 pub use market::{Book, BookLevel, Instrument, InstrumentRules, Instruments, Trade, Trades};
 pub use order::{
     BatchAnswer, BatchItem, BatchItemAnswer, BatchRequest, CancelItem, Fill, Fills, NewOrder, Order, OrderAnswer,

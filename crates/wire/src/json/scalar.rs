@@ -211,6 +211,9 @@ names! {
         CancelOldest,
         /// Both are cancelled.
         CancelBoth,
+        /// Both lose the smaller one's remaining quantity without a trade; the smaller one, or both if they are equal, is
+        /// cancelled. Taken since engine version 2 is in force.
+        DecrementAndCancel,
     }
 }
 names! {

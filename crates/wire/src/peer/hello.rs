@@ -1,9 +1,10 @@
 //! How a connection begins: who each side is and what it understands, or why they part.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use bytes::Bytes;
-use types::{ClusterId, GroupId, Incarnation, ShortText, TextError, Timestamp};
+use types::{ClusterId, GroupId, Incarnation, Sequence, ShortText, TextError, Timestamp};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -18,7 +19,7 @@ pub const PROGRAM_VERSION_BYTES_MAX: usize = 64;
 /// The most bytes of a refusal's text.
 pub const REFUSAL_TEXT_BYTES_MAX: usize = 512;
 
-const _: () = assert!(size_of::<HelloLayout>() <= HELLO_BYTES_MAX);
+const _: () = assert!(size_of::<HelloLayout>() + size_of::<QuarantinedLayout>() <= HELLO_BYTES_MAX);
 const _: () = assert!(size_of::<RefusalLayout>() + REFUSAL_TEXT_BYTES_MAX <= HELLO_BYTES_MAX);
 
 /// What every hello starts with.
@@ -82,6 +83,44 @@ pub struct ReadableVersions {
     pub engine: u16,
 }
 
+/// Which commands a node has quarantined, in short: two nodes whose lists differ say different things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quarantined {
+    /// How many.
+    pub count: u32,
+    /// The last of them (0: none).
+    pub last: Sequence,
+    /// The beginning of the BLAKE3 hash of all of their sequences.
+    pub digest: u64,
+}
+
+impl Quarantined {
+    /// In short, these.
+    pub fn of(sequences: &BTreeSet<Sequence>) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for sequence in sequences {
+            hasher.update(&sequence.0.to_le_bytes());
+        }
+        let mut digest = [0; 8];
+        hasher.finalize_xof().fill(&mut digest);
+        Self {
+            count: u32::try_from(sequences.len()).unwrap_or(u32::MAX),
+            last: sequences.last().copied().unwrap_or(Sequence(0)),
+            digest: u64::from_le_bytes(digest),
+        }
+    }
+}
+
+impl fmt::Display for Quarantined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.count {
+            0 => f.write_str("no command"),
+            1 => write!(f, "the command at sequence {}", self.last),
+            count => write!(f, "{count} commands, the last one at sequence {}", self.last),
+        }
+    }
+}
+
 /// Who a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hello {
@@ -105,6 +144,8 @@ pub struct Hello {
     pub program: ProgramVersion,
     /// Its clock when it said so.
     pub sent_at: Timestamp,
+    /// Which commands it has quarantined; none: its program is of before that was said.
+    pub quarantined: Option<Quarantined>,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -128,6 +169,15 @@ struct HelloLayout {
     program: [u8; PROGRAM_VERSION_BYTES_MAX],
 }
 
+/// What follows since it is said which commands were quarantined.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct QuarantinedLayout {
+    count: U32,
+    last: U64,
+    digest: U64,
+}
+
 impl Hello {
     /// The newest version that both sides speak.
     pub fn common_protocol(&self, other: &Self) -> Option<u16> {
@@ -136,7 +186,8 @@ impl Hello {
     }
 
     pub(super) fn encoded_bytes(&self) -> usize {
-        size_of::<HelloLayout>()
+        let quarantined = self.quarantined.map_or(0, |_| size_of::<QuarantinedLayout>());
+        size_of::<HelloLayout>() + quarantined
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
@@ -159,11 +210,21 @@ impl Hello {
             program: padded(self.program.as_str()),
         };
         out.extend_from_slice(layout.as_bytes());
+        if let Some(quarantined) = self.quarantined {
+            let layout = QuarantinedLayout {
+                count: quarantined.count.into(),
+                last: quarantined.last.0.into(),
+                digest: quarantined.digest.into(),
+            };
+            out.extend_from_slice(layout.as_bytes());
+        }
     }
 
     /// What follows what this version knows is of a later version, and is passed over.
     pub(super) fn decode(payload: Bytes) -> Result<Self, FrameError> {
-        let layout: HelloLayout = Cursor::new(payload).layout()?;
+        let mut cursor = Cursor::new(payload);
+        let layout: HelloLayout = cursor.layout()?;
+        let quarantined = cursor.layout::<QuarantinedLayout>().ok();
         if layout.magic != MAGIC {
             return Err(FrameError::Content("a hello of something else"));
         }
@@ -191,6 +252,11 @@ impl Hello {
             role: role.ok_or(FrameError::Content("a hello with a role that there isn't"))?,
             program: program.ok_or(FrameError::Content("a hello with a version that can't be"))?,
             sent_at: Timestamp(layout.sent_at.get()),
+            quarantined: quarantined.map(|layout| Quarantined {
+                count: layout.count.get(),
+                last: Sequence(layout.last.get()),
+                digest: layout.digest.get(),
+            }),
         })
     }
 }
@@ -226,6 +292,10 @@ pub enum RefusalCode {
     NotAMember,
     /// It is not the node that was called.
     NotWhoWasCalled,
+    /// A version of the exchange's behaviour is in force that it doesn't know.
+    EngineVersion,
+    /// They have quarantined different commands.
+    OtherQuarantine,
     /// Something that this version has no word for.
     Other(u16),
 }
@@ -240,6 +310,8 @@ impl RefusalCode {
             Self::NotItsCertificate => 5,
             Self::NotAMember => 6,
             Self::NotWhoWasCalled => 7,
+            Self::EngineVersion => 8,
+            Self::OtherQuarantine => 9,
             Self::Other(number) => number,
         }
     }
@@ -253,6 +325,8 @@ impl RefusalCode {
             5 => Self::NotItsCertificate,
             6 => Self::NotAMember,
             7 => Self::NotWhoWasCalled,
+            8 => Self::EngineVersion,
+            9 => Self::OtherQuarantine,
             other => Self::Other(other),
         }
     }

@@ -25,8 +25,8 @@ use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 pub use hello::{
-    HELLO_BYTES_MAX, Hello, PROGRAM_VERSION_BYTES_MAX, ProgramVersion, REFUSAL_TEXT_BYTES_MAX, ReadableVersions,
-    Refusal, RefusalCode, Role, program_version,
+    HELLO_BYTES_MAX, Hello, PROGRAM_VERSION_BYTES_MAX, ProgramVersion, Quarantined, REFUSAL_TEXT_BYTES_MAX,
+    ReadableVersions, Refusal, RefusalCode, Role, program_version,
 };
 pub use messages::{
     Answer, CONTROL_BYTES_MAX, FORWARDS_MAX, Forward, Outcome, Ping, Pong, SNAPSHOT_CHUNK_BYTES_MAX, SnapshotBegin,

@@ -5,6 +5,11 @@ use crate::journal::{LogIndex, NodeId, RecordKind, Term};
 
 fn hello() -> Hello {
     Hello {
+        quarantined: Some(Quarantined {
+            count: 2,
+            last: Sequence(9),
+            digest: 10,
+        }),
         protocol_min: 1,
         protocol_max: 3,
         reads: ReadableVersions {

@@ -9,7 +9,7 @@ use replica::{
     Applier, HandOver, Input, Now, Output, PeerMessage, Record, Refusal, Replica, Settings, SnapshotPoint, StopReason,
     Ticket,
 };
-use types::{Epoch, StateMachine as _};
+use types::{EngineVersion, Epoch, StateMachine as _};
 use wire::journal::{Identity, LogIndex, NodeId};
 use wire::peer::{Frame, RaftMessage, decode_frame};
 use wire::site::{LeaseCommand, LeaseRefusal, LeaseState, LeaseView, SiteMessage};
@@ -453,7 +453,7 @@ impl Shown {
 
 /// A replica from what was kept. What is known to be committed is applied at once.
 fn replica_of(settings: &Settings, kept: Kept) -> Result<Replica<LeaseMachine, Waiter>, StopReason> {
-    let machine = LeaseMachine::restore(kept.state).map_err(StopReason::Consensus)?;
+    let machine = LeaseMachine::restore(kept.state, EngineVersion::FIRST).map_err(StopReason::Consensus)?;
     let SnapshotPoint { applied, membership } = kept.point;
     let mut applier = Applier::new(&settings.identity, machine, applied, membership, BTreeSet::new());
     let mut suffix = VecDeque::from(kept.suffix);

@@ -4,7 +4,7 @@
 mod flow;
 mod refusals;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use node::peers::authority::{Authority, Pair, Validity};
 use node::peers::name::PeerName;
 use node::peers::{LinkChange, LinkStatus, PeerConfig, PeerFiles, PeerLinks, PeerTls};
-use types::{ClusterId, GroupId, Incarnation};
+use types::{ClusterId, EngineVersion, GroupId, Incarnation};
 use wire::journal::{Identity, NodeId};
-use wire::peer::{Frame, ReadableVersions, Role};
+use wire::peer::{Frame, Quarantined, ReadableVersions, Role};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -175,6 +175,8 @@ fn start(
         },
         role: plan.role,
         reads: ReadableVersions::default(),
+        engine_version: EngineVersion(0),
+        quarantined: Quarantined::of(&BTreeSet::new()),
         listener,
         tls,
         peers: map(peers),

@@ -250,6 +250,7 @@ fn hello(node: u64, role: Role) -> Vec<u8> {
         role,
         program: program_version("by-hand").unwrap(),
         sent_at: Timestamp(1),
+        quarantined: None,
     };
     encoded(&Frame::Hello(hello))
 }
