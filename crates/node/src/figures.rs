@@ -16,6 +16,7 @@ use crate::event_log::EventLog;
 use crate::group_figures::GroupFigures;
 use crate::operations;
 use crate::publisher::PublisherStatus;
+use crate::region_figures::RegionFigures;
 use crate::snapshots::MakerStatus;
 
 /// How often the disk is looked at.
@@ -65,6 +66,7 @@ pub struct Figures {
     snapshot_sequence: Gauge,
     snapshot_age_seconds: Gauge,
     group: GroupFigures,
+    region: RegionFigures,
 }
 
 impl Figures {
@@ -96,6 +98,7 @@ impl Figures {
             snapshot_sequence: gauge!("meridian_snapshot_sequence"),
             snapshot_age_seconds: gauge!("meridian_snapshot_age_seconds"),
             group: GroupFigures::new(),
+            region: RegionFigures::default(),
         }
     }
 
@@ -138,6 +141,7 @@ impl Figures {
             self.snapshot_age_seconds.set(float(age_ns) / 1e9);
         }
         self.group.refresh(&core.group());
+        self.region.refresh(core.region().as_ref());
     }
 }
 

@@ -30,6 +30,7 @@ pub mod peers;
 pub mod processors;
 pub mod publisher;
 pub mod recovery;
+mod region_figures;
 pub mod rejoin;
 pub mod replay;
 pub mod sites;

@@ -12,6 +12,7 @@ mod lobster;
 mod market;
 mod names;
 mod order;
+mod reconcile;
 mod region;
 mod say;
 mod sign;
@@ -61,6 +62,8 @@ enum Command {
     Run(RunArguments),
     /// Run the witness of a cluster of two regions: it votes on which of them is active, and needs next to nothing.
     Witness(witness::WitnessArguments),
+    /// List what a lost region had executed and the one that took over had not been sent.
+    Reconcile(reconcile::ReconcileArguments),
     /// Run an edge: send clients to the active region, over TCP and by DNS.
     Edge(EdgeArguments),
     /// Show the configuration that a node runs with.
@@ -190,6 +193,7 @@ pub fn run() -> ExitCode {
         Command::Init(arguments) => init::run(&arguments),
         Command::Run(arguments) => run::run(&arguments),
         Command::Witness(arguments) => witness::run(&arguments),
+        Command::Reconcile(arguments) => reconcile::run(&arguments),
         Command::Edge(arguments) => edge::run(&arguments),
         Command::Client(command) => commands::run(&arguments.connection, &command),
         Command::Tls {

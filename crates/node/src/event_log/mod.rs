@@ -19,7 +19,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -29,6 +29,29 @@ use wire::journal::Identity;
 
 use segment::{ReadError, Segment};
 pub use writer::{Gap, Writer};
+
+/// Tells of each batch behind a sequence in the files in `folder`, in sequence, as far as they are whole. Nobody may be
+/// writing them.
+///
+/// # Errors
+/// The disk, or a file that is none.
+pub fn batches_behind(folder: &Path, after: Sequence, each: &mut dyn FnMut(AppliedBatch)) -> io::Result<()> {
+    for path in segments_behind(folder, after)? {
+        let mut header = [0; wire::event_log::SEGMENT_HEADER_BYTES];
+        File::open(&path)?.read_exact(&mut header)?;
+        let info = wire::event_log::decode_segment_header(&header).map_err(io::Error::other)?;
+        let (segment, _) = Segment::scan(&path, &info).map_err(io::Error::other)?;
+        let mut reader = segment.reader(after);
+        while let Some(info) = reader.peek().map_err(io::Error::other)? {
+            if info.last_sequence() > after {
+                each(reader.take(&info).map_err(io::Error::other)?);
+            } else {
+                reader.skip(&info);
+            }
+        }
+    }
+    Ok(())
+}
 
 /// The files in `folder` that may hold something behind a sequence, in sequence.
 ///

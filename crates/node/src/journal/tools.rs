@@ -11,7 +11,7 @@ use replica::recovery::{Recovered, Scan, Seen, segment_file_name};
 use replica::{Applied, Applier};
 use serde::Serialize;
 use serde_json::json;
-use types::{Command, Sequence, StateMachine as _};
+use types::{BatchHeader, Command, Sequence, StateMachine as _};
 use wire::batch;
 use wire::journal::{Begins, Identity, LogIndex, Mark, decode_segment_header};
 use wire::membership::Membership;
@@ -316,6 +316,28 @@ fn verify(arguments: &JournalArguments, out: &mut dyn Write) -> anyhow::Result<(
             out,
             "verdict   whole: everything that is known to have been acknowledged is there"
         )?,
+    }
+    Ok(())
+}
+
+/// Tells of each batch behind a sequence in the journal of a data folder that nobody writes to, in order.
+///
+/// # Errors
+/// What can't be read, or `each` gave.
+pub fn batches_behind(
+    data: &Path,
+    after: Sequence,
+    each: &mut dyn FnMut(BatchHeader, &[Command]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let looked = Looked::at(data)?;
+    let mut reader = looked.reader(looked.retired_through()?)?;
+    while let Some(read) = reader.next_to_end(Sequence(u64::MAX))? {
+        let Some(header) = read.header.filter(|header| header.last_sequence() > after) else {
+            continue;
+        };
+        let (_, commands) = batch::decode::<Command>(&read.entry.payload)
+            .with_context(|| format!("read the record of index {} ({})", read.entry.index, read.at))?;
+        each(header, &commands)?;
     }
     Ok(())
 }
