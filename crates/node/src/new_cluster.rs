@@ -15,6 +15,7 @@ use crate::data_folder::{DataFolder, DataFolderError};
 use crate::execute::{ExecuteError, execute};
 use crate::journal::{self, JournalError};
 use crate::recovery::journal_settings;
+use crate::rejoin;
 use crate::sites::store::{self, LEASE, StoreError};
 
 /// The request that makes the first admin key.
@@ -68,6 +69,7 @@ pub fn create_further(
     cluster: ClusterId,
     node: NodeId,
     founder: NodeId,
+    snapshot: Option<&Path>,
     sealing_key: &[u8],
     config: &Config,
 ) -> Result<(), NewClusterError> {
@@ -75,6 +77,9 @@ pub fn create_further(
         return Err(NewClusterError::SealingKeyLength(sealing_key.len()));
     }
     let (folder, identity) = create_node(path, cluster, node, sealing_key, config)?;
+    if let Some(snapshot) = snapshot {
+        rejoin::seed(&folder, identity, snapshot, config)?;
+    }
     folder.finish_founded(&identity, founder)?;
     Ok(())
 }

@@ -22,13 +22,13 @@ use serde::{Deserialize, Serialize};
 use types::{Incarnation, Sequence, StateMachine as _};
 use wire::journal::{Identity, NodeId};
 use wire::membership::Role;
-use wire::snapshot::SnapshotInfo;
+use wire::snapshot::{SNAPSHOT_HEADER_BYTES, SnapshotInfo, decode_snapshot_header};
 
 use crate::assembly::StartError;
 use crate::config::Config;
 use crate::data_folder::{DataFolder, DataFolderError};
 use crate::event_log;
-use crate::journal::{self, Journal};
+use crate::journal::{self, Journal, JournalSettings};
 use crate::recovery::journal_settings;
 use crate::replay::{applied_of, start_of};
 use crate::snapshots::SnapshotFolder;
@@ -226,32 +226,75 @@ fn begin(
     let made = start_of::<Exchange>(&own_or(&own, &former), Sequence(life.kept))?;
     let (machine, applied, _) = made;
     if applied.index.0 > 0 {
-        let info = SnapshotInfo {
-            cluster_id: next.cluster,
-            group: next.group,
-            incarnation: next.incarnation,
-            epoch: applied.epoch,
-            last_sequence: applied.sequence,
-            sequenced_at: applied.sequenced_at,
-            log_index: applied.index.0,
-            term: applied.term.0,
-            chain: applied.chain.0,
-            state_hash: machine.state_hash(),
-            engine_version: machine.engine_version(),
-            state_bytes: 0,
-            membership_bytes: 0,
-        };
-        own.write(info, &machine.snapshot(), &own.founding())?;
-        let (mut journal, _) = Journal::open(&settings, Applied::default(), &mut |_| Ok(()))?;
-        let hard_state = HardState {
-            term: applied.term,
-            vote: NodeId(0),
-        };
-        journal.begin_at(Place::from(applied), hard_state)?;
-        journal.close()?;
+        begin_with(&settings, &own, &machine, applied)?;
     }
     remove_others(&own, applied.sequence)?;
     Ok(())
+}
+
+/// Makes this state the one that the group of `own` begins with, as its founder alone, over a new journal.
+fn begin_with(
+    settings: &JournalSettings,
+    own: &SnapshotFolder,
+    machine: &Exchange,
+    applied: Applied,
+) -> Result<(), StartError> {
+    let info = SnapshotInfo {
+        cluster_id: own.identity.cluster,
+        group: own.identity.group,
+        incarnation: own.identity.incarnation,
+        epoch: applied.epoch,
+        last_sequence: applied.sequence,
+        sequenced_at: applied.sequenced_at,
+        log_index: applied.index.0,
+        term: applied.term.0,
+        chain: applied.chain.0,
+        state_hash: machine.state_hash(),
+        engine_version: machine.engine_version(),
+        state_bytes: 0,
+        membership_bytes: 0,
+    };
+    own.write(info, &machine.snapshot(), &own.founding())?;
+    let (mut journal, _) = Journal::open(settings, Applied::default(), &mut |_| Ok(()))?;
+    let hard_state = HardState {
+        term: applied.term,
+        vote: NodeId(0),
+    };
+    journal.begin_at(Place::from(applied), hard_state)?;
+    journal.close()?;
+    Ok(())
+}
+
+/// Lets a region begin with a snapshot of another one's, for when that one no longer has the journal from the start: of a
+/// folder that was just made for the region's first node.
+///
+/// # Errors
+/// A snapshot of another cluster, or one that is damaged; the disk.
+pub fn seed(folder: &DataFolder, identity: Identity, snapshot: &Path, config: &Config) -> Result<(), StartError> {
+    let io = |error| DataFolderError::Io {
+        path: snapshot.to_owned(),
+        error,
+    };
+    let bytes = std::fs::read(snapshot).map_err(io)?;
+    let header = bytes.get(..SNAPSHOT_HEADER_BYTES).unwrap_or_default();
+    let info = decode_snapshot_header(header).map_err(|error| io(io::Error::other(error)))?;
+    let theirs = SnapshotFolder {
+        folder: snapshot.parent().unwrap_or(Path::new(".")).to_owned(),
+        identity: Identity {
+            incarnation: info.incarnation,
+            ..identity
+        },
+        founder: identity.node,
+    };
+    let loaded = theirs.load::<Exchange>(snapshot)?;
+    let own = SnapshotFolder {
+        folder: folder.snapshots(),
+        identity,
+        founder: identity.node,
+    };
+    own.prepare()?;
+    let settings = journal_settings(folder, identity, config);
+    begin_with(&settings, &own, &loaded.machine, applied_of(&loaded.info))
 }
 
 /// The folder as that of whichever life its newest snapshot is of.

@@ -26,7 +26,11 @@ pub fn run(arguments: &InitArguments) -> Result<()> {
     if let (Some(node), Some(sealing_key)) = (arguments.node, &arguments.sealing_key) {
         let node = NodeId(node);
         let founder = if arguments.first_of_region { node } else { FOUNDER };
-        return further_node(&arguments.data, cluster_id, node, founder, sealing_key, &config);
+        let sealing = std::fs::read(sealing_key).with_context(|| format!("read {}", sealing_key.display()))?;
+        let snapshot = arguments.snapshot.as_deref();
+        new_cluster::create_further(&arguments.data, cluster_id, node, founder, snapshot, &sealing, &config)?;
+        tell_of_further_node(&arguments.data, cluster_id, node, founder);
+        return Ok(());
     }
     let (folder, identity) = new_cluster::create(&arguments.data, cluster_id, &config)?;
     let secret = Secret::generate_ed25519();
@@ -49,17 +53,8 @@ pub fn run(arguments: &InitArguments) -> Result<()> {
     Ok(())
 }
 
-/// The folder of a node that is to join a cluster.
-fn further_node(
-    data: &Path,
-    cluster: ClusterId,
-    node: NodeId,
-    founder: NodeId,
-    sealing_key: &Path,
-    config: &Config,
-) -> Result<()> {
-    let sealing = std::fs::read(sealing_key).with_context(|| format!("read {}", sealing_key.display()))?;
-    new_cluster::create_further(data, cluster, node, founder, &sealing, config)?;
+/// Says what comes next for a node that is to join a cluster.
+fn tell_of_further_node(data: &Path, cluster: ClusterId, node: NodeId, founder: NodeId) {
     if founder == node {
         println!(
             "Node {node}, the first of a further region of cluster {cluster}, is ready in {path}.\n\n\
@@ -67,7 +62,7 @@ fn further_node(
              configuration, meridian run --config meridian.toml. It follows the active region by itself.",
             path = data.display(),
         );
-        return Ok(());
+        return;
     }
     println!(
         "Node {node} of cluster {cluster} is ready in {path}.\n\n\
@@ -76,5 +71,4 @@ fn further_node(
          meridian cluster add --node {node} --address HOST:PORT",
         path = data.display(),
     );
-    Ok(())
 }

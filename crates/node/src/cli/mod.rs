@@ -122,6 +122,9 @@ pub struct InitArguments {
     /// The node is the first one of a further region: its region's group begins with it.
     #[arg(long, requires = "node")]
     pub first_of_region: bool,
+    /// A snapshot of a node of the active region, for when that one no longer has its journal from the start.
+    #[arg(long, requires = "first_of_region")]
+    pub snapshot: Option<PathBuf>,
 }
 
 /// Arguments of `run`.

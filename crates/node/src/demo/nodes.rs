@@ -146,7 +146,7 @@ impl Nodes {
         stopped.folder.finish(&identity)?;
         stopped.graceful()?;
         for index in 1..count {
-            new_cluster::create_further(&data(index), cluster, id_of(index), FOUNDER, &sealing, config)?;
+            new_cluster::create_further(&data(index), cluster, id_of(index), FOUNDER, None, &sealing, config)?;
         }
 
         let (authority, ca) = Authority::generate(cluster, Validity::days(DAYS))?;
