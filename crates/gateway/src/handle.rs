@@ -174,6 +174,8 @@ pub struct RegionStatus {
     pub why_not: Option<LeaseRefusal>,
     /// True if its log has something that the present epoch has not.
     pub is_void: bool,
+    /// The newest engine version that all nodes of the other region read; none while one of them is not connected.
+    pub other_reads: Option<EngineVersion>,
 }
 
 /// By how much one region is behind the other.

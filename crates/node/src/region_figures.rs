@@ -133,6 +133,7 @@ mod tests {
                 behind: None,
                 why_not: None,
                 is_void: false,
+                other_reads: None,
             };
             figures.refresh(Some(&region));
             let text = handle.render();

@@ -39,8 +39,8 @@ pub(crate) async fn status(incoming: Incoming) -> Result<Json<json::EngineVersio
 
 /// Switch on newer behaviour
 ///
-/// It can't be taken back, and no older program can go on from there. Only the leader takes it, and only while every member
-/// is connected and reads the version.
+/// It can't be taken back, and no older program can go on from there. Only the leader takes it, and only while every member,
+/// and every node of the other region, is connected and reads the version.
 #[utoipa::path(post, path = "/v1/admin/engine-version", tag = "rules", operation_id = "set_engine_version", security(("signature" = [])),
     params(("Meridian-Request-Id" = String, Header, description = "The id that makes it execute once.")),
     request_body = json::EngineVersionRequest,
@@ -55,7 +55,12 @@ pub(crate) async fn set(incoming: Incoming) -> admin::Answer {
                 return Err(failure.detail("version 1 is what every group begins with"));
             }
             let group = shared.leading()?;
+            let other = shared.core.region().map(|region| region.other_reads);
             match read_by_all(&group) {
+                _ if other.is_some_and(|reads| reads.is_none_or(|reads| reads < version)) => {
+                    let failure = Failure::new(Refusal::EngineVersionNotRead);
+                    Err(failure.detail("A node of the other region is not connected, or does not read it."))
+                }
                 Some(all) if version <= all => Ok(Action::SetEngineVersion { version }),
                 _ => Err(Failure::new(Refusal::EngineVersionNotRead).detail(who_lacks(&group, version))),
             }

@@ -88,6 +88,7 @@ fn as_json(shared: &Shared) -> Result<json::RegionStatus, Failure> {
         behind,
         why_not,
         is_void,
+        other_reads: _,
     } = shared.core.region().ok_or(Refusal::OneRegion)?;
     let (group, status) = (shared.core.group(), shared.core.status());
     let named = |id: RegionId| shared.config.regions.iter().find(|region| region.id == id);

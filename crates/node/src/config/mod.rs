@@ -500,6 +500,10 @@ impl Config {
             check(false, fault);
         }
         check(
+            self.sites.region.is_none() || self.node.role == NodeRole::Node,
+            "sites.region: a gateway can't be part of a cluster of two regions".to_owned(),
+        );
+        check(
             self.sites.region.is_none() || peers.files().is_some(),
             "sites.region: a region's nodes need [peers] certificate, private_key and ca".to_owned(),
         );

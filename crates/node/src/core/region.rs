@@ -116,6 +116,8 @@ pub(super) struct InRegion {
     others: Vec<NodeId>,
     held: VecDeque<Held>,
     held_commands: usize,
+    /// True if answers are to be durable in both regions.
+    waits_for_both: bool,
     outputs: Vec<RegionOutput>,
     operating: Option<oneshot::Sender<Result<Epoch, LeaseRefusal>>>,
     follow: Follow,
@@ -159,7 +161,7 @@ impl InRegion {
             lag_refuse_from,
             sites,
         } = part;
-        let (id, elapsed) = (settings.region, sites.now());
+        let (id, waits_for_both, elapsed) = (settings.region, settings.sync, sites.now());
         Self {
             region: Region::new(settings, elapsed, now.0),
             id,
@@ -167,6 +169,7 @@ impl InRegion {
             others,
             held: VecDeque::new(),
             held_commands: 0,
+            waits_for_both,
             outputs: Vec::new(),
             operating: None,
             follow: Follow {
@@ -232,6 +235,11 @@ impl InRegion {
         applied.0.saturating_sub(self.region.following().through.0)
     }
 
+    /// True if no answer waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// True if what is read here is the newest that there is.
     pub(super) fn may_read(&self) -> bool {
         self.region.may_read(self.sites.now())
@@ -289,6 +297,7 @@ impl InRegion {
             behind,
             why_not: self.region.why_not(),
             is_void: self.region.is_void(),
+            other_reads: None,
         }
     }
 
@@ -512,8 +521,8 @@ where
         let Some(part) = self.region.as_mut() else { return };
         let now = part.sites.now();
         let Some(answerable) = part.region.answerable(now) else {
-            if !self.replica.leads() && !part.held.is_empty() {
-                self.let_go_of_held();
+            if !self.replica.leads() {
+                self.release_as_follower(now);
             }
             return;
         };
@@ -522,15 +531,34 @@ where
                 .committed(Some(lease.epoch), place.applied.sequence, place.stamp);
         }
         let both = answerable.both_through;
-        let before = self.shared.both_through.swap(both.0, Ordering::AcqRel);
+        let before = self.shared.both_through.fetch_max(both.0, Ordering::AcqRel);
         if both.0 > before && part.region.answers_wait() {
             self.member.tell_both_through(both);
         }
+        self.release_through(answerable.through);
+    }
+
+    /// Answers what a former leader held: it is in the region's log, and that region is the active one for certain.
+    fn release_as_follower(&mut self, now: Elapsed) {
+        let Some(part) = self.region.as_mut().filter(|part| !part.held.is_empty()) else {
+            return;
+        };
+        if !part.region.may_read(now) {
+            return;
+        }
+        let through = match part.waits_for_both {
+            true => Sequence(self.shared.both_through.load(Ordering::Acquire)),
+            false => Sequence(u64::MAX),
+        };
+        self.release_through(through);
+    }
+
+    fn release_through(&mut self, through: Sequence) {
         while let Some(part) = self.region.as_mut()
             && part
                 .held
                 .front()
-                .is_some_and(|held| held.batch.header.last_sequence() <= answerable.through)
+                .is_some_and(|held| held.batch.header.last_sequence() <= through)
             && let Some(held) = part.held.pop_front()
         {
             part.held_commands -= held.waiters.len();

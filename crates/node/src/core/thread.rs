@@ -166,7 +166,9 @@ where
         }
         let first = self.leaves_by.is_none();
         let by = *self.leaves_by.get_or_insert_with(|| Instant::now() + LEAVE_WITHIN);
-        let idle = state.member.is_idle() && state.replica.in_flight_count() == 0;
+        let idle = state.member.is_idle()
+            && state.replica.in_flight_count() == 0
+            && state.region.as_ref().is_none_or(InRegion::is_idle);
         if Instant::now() >= by || (idle && !state.replica.leads()) {
             return Ok(true);
         }

@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
+use engine::ENGINE_VERSION;
 use types::{ClusterId, EngineVersion, Incarnation};
 use wire::journal::{Identity, NodeId};
 use wire::peer::{Frame, Quarantined, RaftMessage, ReadableVersions, Role};
@@ -138,9 +139,10 @@ impl SiteLinks {
         let config = PeerConfig {
             identity: lease_identity(cluster, node),
             role,
-            // What sites say to each other has no versions of its own but the protocol's.
+            // What sites say to each other has no versions of its own but the protocol's; the exchange's is told, so that newer
+            // behaviour is switched on once the other region has it.
             reads: ReadableVersions {
-                engine: EngineVersion::FIRST.0,
+                engine: ENGINE_VERSION.0,
                 ..ReadableVersions::default()
             },
             engine_version: EngineVersion::FIRST,

@@ -12,7 +12,7 @@ use gateway::handle::{CoreHandle as _, RegionStatus};
 use replica::lease::Elapsed;
 use replica::region::{OnStandbyLoss, RegionSettings};
 use tokio::sync::oneshot::error::TryRecvError;
-use types::{Epoch, Incarnation, Sequence, Timestamp};
+use types::{EngineVersion, Epoch, Incarnation, Sequence, Timestamp};
 use wire::journal::{Identity, NodeId};
 use wire::membership::MembershipChange;
 use wire::peer::RaftMessage;
@@ -81,6 +81,7 @@ impl RegionRuntime {
         let Some(part) = region_part(&config.sites, &sites, identity.node, identity.incarnation, &shared) else {
             return Ok(None);
         };
+        let _ = shared.others.set(part.others.clone());
         let links = SiteLinksConfig {
             cluster: identity.cluster,
             node: identity.node,
@@ -201,11 +202,25 @@ struct RegionShared {
     core: OnceLock<Weak<Core>>,
     voter: OnceLock<Arc<Voter>>,
     follow: OnceLock<FollowServer>,
+    /// The other region's nodes.
+    others: OnceLock<Vec<NodeId>>,
 }
 
 impl RegionShared {
     fn links(&self) -> Option<Arc<SiteLinks>> {
         self.links.get().and_then(Weak::upgrade)
+    }
+
+    /// The newest engine version that all nodes of the other region read.
+    fn other_reads(&self) -> Option<EngineVersion> {
+        let others = self.others.get()?;
+        let links = self.links()?.status();
+        let reads = others.iter().map(|node| {
+            let link = links.iter().find(|link| link.peer == *node)?;
+            link.outgoing.connected_since?;
+            Some(EngineVersion(link.hello?.reads.engine))
+        });
+        reads.collect::<Option<Vec<_>>>()?.into_iter().min()
     }
 
     fn tell(&self, event: SiteEvent) {
@@ -334,7 +349,8 @@ impl crate::core::Sites for CoreSites {
         }
     }
 
-    fn status(&self, status: RegionStatus) {
+    fn status(&self, mut status: RegionStatus) {
+        status.other_reads = self.0.other_reads();
         if let Some(core) = self.0.core.get().and_then(Weak::upgrade) {
             core.set_region(status);
         }
