@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A marker says that it is under way and is taken away last, so that a start after a crash goes on with it. Whatever is
-//! made from the journal is listed in [`DERIVED`], each with how it is rolled back.
+//! made from the journal is listed in `DERIVED`, each with how it is rolled back.
 
 use std::io;
 use std::path::{Path, PathBuf};

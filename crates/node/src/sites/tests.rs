@@ -42,9 +42,12 @@ impl SiteInbox for Inbox {
     }
 }
 
+/// A site's links, and what they hear.
+type Running = (Arc<SiteLinks>, Receiver<Heard>);
+
 /// Two sites, of which the first is node 1 of region `uae`, and the second the witness. What the first's certificate says
 /// is up to whoever asks.
-fn start(first: &str) -> (tempfile::TempDir, [(Arc<SiteLinks>, Receiver<Heard>); 2]) {
+fn start(first: &str) -> (tempfile::TempDir, [Running; 2]) {
     let folder = tempfile::tempdir().unwrap();
     let (authority, ca) = Authority::generate("test".parse().unwrap(), Validity::days(1)).unwrap();
     let listeners = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
