@@ -91,9 +91,15 @@ impl Round {
         self.stop.load(Ordering::Acquire)
     }
 
-    fn attempt_failed(&self, node: usize, error: &ClientError) {
-        let faulty = self.faulty.load(Ordering::Acquire);
-        if faulty != NONE && faulty != node {
+    /// The node that something is the matter with.
+    fn faulty(&self) -> usize {
+        self.faulty.load(Ordering::Acquire)
+    }
+
+    /// An attempt failed that was begun while `faulty_then` was the node that something was the matter with.
+    fn attempt_failed(&self, node: usize, faulty_then: usize, error: &ClientError) {
+        let faulty = self.faulty();
+        if faulty != NONE && faulty != node && faulty_then != node {
             self.failed.fetch_add(1, Ordering::AcqRel);
             let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
             if failures.len() < 5 {
@@ -133,12 +139,13 @@ impl Session {
         let until = Instant::now() + TRIED_FOR;
         let mut tried = 0;
         while Instant::now() < until {
+            let faulty = self.round.faulty();
             match final_answer(send(&self.own[self.at], asked).await) {
                 Ok(answer) => {
                     self.told.answer(asked, answer.clone());
                     return Some(answer);
                 }
-                Err(error) => self.round.attempt_failed(self.at, &error),
+                Err(error) => self.round.attempt_failed(self.at, faulty, &error),
             }
             self.at = (self.at + 1) % self.own.len();
             tried += 1;
@@ -174,23 +181,23 @@ impl Session {
 
     /// Until the round is over, or something isn't answered. Gives what was not.
     async fn use_websocket(&mut self, websocket: WsClient, load: &mut Load) -> Vec<Asked> {
-        let mut under_way: VecDeque<(Asked, PendingReply)> = VecDeque::new();
+        let mut under_way: VecDeque<(Asked, usize, PendingReply)> = VecDeque::new();
         let mut lost = Vec::new();
         loop {
             while lost.is_empty() && !self.round.is_over() && under_way.len() < UNDER_WAY {
-                let asked = self.told.ask(load);
+                let (asked, faulty) = (self.told.ask(load), self.round.faulty());
                 match websocket.submit(over_websocket(asked.clone())).await {
-                    Ok(reply) => under_way.push_back((asked, reply)),
+                    Ok(reply) => under_way.push_back((asked, faulty, reply)),
                     Err(_) => lost.push(asked),
                 }
             }
-            let Some((asked, reply)) = under_way.pop_front() else {
+            let Some((asked, faulty, reply)) = under_way.pop_front() else {
                 return lost;
             };
             match final_answer(reply.wait().await.and_then(client::order_answer)) {
                 Ok(answer) => self.told.answer(&asked, answer),
                 Err(error) => {
-                    self.round.attempt_failed(self.at, &error);
+                    self.round.attempt_failed(self.at, faulty, &error);
                     lost.push(asked);
                 }
             }
