@@ -31,14 +31,15 @@ impl Rounds {
         forgetful: Option<usize>,
     ) -> io::Result<()> {
         let rests = self.patient_clients().await?;
-        let history = self.ask_again(name, &rests, traders, history).await?;
+        // What was answered before it began anew, it can't answer again: `answer_unavailable` sends clients to another.
+        let knowing = rests.iter().enumerate().filter(|(node, _)| Some(*node) != forgetful);
+        let knowing: Vec<RestClient> = knowing.map(|(_, rest)| rest.clone()).collect();
+        let history = self.ask_again(name, &knowing, traders, history).await?;
         let mut observed = Observed {
             base: BASE.to_owned(),
             quote: QUOTE.to_owned(),
             ..Observed::default()
         };
-        let knowing = rests.iter().enumerate().filter(|(node, _)| Some(*node) != forgetful);
-        let knowing: Vec<RestClient> = knowing.map(|(_, rest)| rest.clone()).collect();
         for trader in traders {
             let found = observe(&knowing, trader, &history).await.map_err(io::Error::other)?;
             for (node, rest) in rests.iter().enumerate() {
