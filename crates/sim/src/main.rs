@@ -12,7 +12,7 @@ usage: sim [OPTION...]
   --seed SEED        run this one alone, twice, and say what happened
   --mutation NAME    with a fault of the driver that must be noticed
   --mutations        each fault of the driver must be noticed within --seeds
-  --until-caught     succeed if a seed fails: the program itself was made wrong on purpose";
+  --until-caught     succeed if a seed fails: the program, or with --mutation its driver, is wrong on purpose";
 
 /// What is asked.
 struct Asked {
@@ -165,7 +165,7 @@ fn run_mutations(asked: &Asked) -> bool {
 }
 
 fn until_caught(asked: &Asked) -> bool {
-    let swept = sim::sweep(asked.from, asked.seeds, None, &|_| {});
+    let swept = sim::sweep(asked.from, asked.seeds, asked.mutation, &|_| {});
     match &swept.failed {
         Some((_, violation)) => println!("caught in {} seeds: {}", swept.seeds, violation.invariant),
         None => println!("survived {} seeds", swept.seeds),

@@ -118,7 +118,10 @@ async fn the_group_is_shown_as_far_as_the_node_knows_it() {
     assert_eq!(answer.status, 200, "{}", answer.body);
     let member = |node: u64, role: &str, matched: &str, lag: &str, heard: bool| {
         let address = format!("node-{node}:7414");
-        json!({"node": node, "role": role, "address": address, "matched": matched, "lag": lag, "heard": heard})
+        json!({
+            "node": node, "role": role, "address": address, "matched": matched, "lag": lag, "heard": heard,
+            "engine_version_max": 2,
+        })
     };
     let members = [
         // What is on its disk may be ahead of what is applied.
@@ -128,7 +131,7 @@ async fn the_group_is_shown_as_far_as_the_node_knows_it() {
     ];
     let wanted = json!({
         "node": 2, "leader": 2, "group": 0, "epoch": 1, "term": "7", "applied": "100", "repairing": false,
-        "members": members,
+        "engine_version": 1, "members": members,
     });
     assert_eq!(answer.body, wanted);
 
