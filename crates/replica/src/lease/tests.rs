@@ -1,6 +1,6 @@
 //! The lease's state machine as a table of commands, and the clocks on both ends.
 
-use types::{Epoch, Incarnation, Position, RegionId, Sequence, StateMachine as _, Timestamp};
+use types::{EngineVersion, Epoch, Incarnation, Position, RegionId, Sequence, StateMachine as _, Timestamp};
 use wire::journal::NodeId;
 use wire::site::{
     Durability, DurabilityChange, EPOCHS_MAX, LEASE_NS_MAX, LEASE_NS_MIN, LeaseCommand, LeaseRefusal, LeaseState,
@@ -118,7 +118,7 @@ fn run(rows: &[(LeaseCommand, Result<(), LeaseRefusal>)]) -> LeaseState {
         }
     }
     let state = machine.snapshot();
-    let restored = LeaseMachine::restore(state.clone()).unwrap();
+    let restored = LeaseMachine::restore(state.clone(), EngineVersion::FIRST).unwrap();
     assert_eq!(restored.state_hash(), machine.state_hash());
     state
 }
@@ -302,7 +302,7 @@ fn the_beginnings_that_are_remembered_are_bounded() {
         epochs: [state.epochs.clone(), state.epochs.clone()].concat(),
         ..state
     };
-    assert!(LeaseMachine::restore(too_many).is_err());
+    assert!(LeaseMachine::restore(too_many, EngineVersion::FIRST).is_err());
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn each_state_has_a_hash_of_its_own() {
     let rows = [(found(A), Ok(())), (renew(A, 1, 1), Ok(())), (renew(A, 1, 2), Ok(()))];
     for count in 0..=rows.len() {
         let state = run(&rows[..count]);
-        hashes.insert(LeaseMachine::restore(state).unwrap().state_hash());
+        hashes.insert(LeaseMachine::restore(state, EngineVersion::FIRST).unwrap().state_hash());
     }
     assert_eq!(hashes.len(), rows.len() + 1);
 }

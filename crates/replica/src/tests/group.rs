@@ -395,7 +395,7 @@ fn given_a_snapshot(repairing: bool) {
     let applier = Applier::new(&identity(2), machine, point.applied, point.membership, BTreeSet::new());
     let settings = Settings {
         identity: identity(2),
-        epoch: Epoch(1),
+        epoch: Some(Epoch(1)),
         repairing,
         election_ticks: 20,
     };
