@@ -433,7 +433,12 @@ fn a_copy_is_skipped_and_everything_else_that_does_not_follow_stops() {
     let result = changed(&|header| header.epoch = Epoch(0));
     assert!(matches!(result, Err(StopReason::OutOfOrder { .. })), "{result:?}");
     assert_eq!(changed(&|header| header.epoch = Epoch(2)), Ok(Sequence(4)));
-    let result = changed(&|header| header.incarnation = Incarnation(2));
+    assert_eq!(
+        changed(&|header| header.incarnation = Incarnation(2)),
+        Ok(Sequence(4)),
+        "another region's"
+    );
+    let result = changed(&|header| header.group = GroupId(9));
     assert!(matches!(result, Err(StopReason::Foreign { .. })), "{result:?}");
     let result = changed(&|header| header.sequenced_at = Timestamp(1));
     assert!(matches!(result, Err(StopReason::TimeRanBack { .. })), "{result:?}");
