@@ -27,6 +27,7 @@ mod mutation;
 mod network;
 mod oracle;
 mod random;
+mod regions;
 mod shared;
 mod shrink;
 mod sweep;
@@ -35,6 +36,7 @@ mod world;
 pub use coverage::Coverage;
 pub use mutation::Mutation;
 pub use oracle::Violation;
+pub use regions::{RegionMutation, RegionReport, RegionsSwept, explain_regions, run_regions, sweep_regions};
 pub use sweep::{Swept, explain, sweep};
 pub use world::Report;
 
