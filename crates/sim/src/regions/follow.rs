@@ -162,7 +162,8 @@ impl Part {
         let now = turn.shared.now;
         while let Some((to, stream, epoch)) = self.server.asked {
             if self.server.epoch != Some(epoch) {
-                if self.server.epoch.is_some() || !self.region.is_active() {
+                // A leader that has just begun says at its next turn how far it is.
+                if self.server.epoch.is_some() || !self.region.is_active() || !self.replica.leads() {
                     self.server.asked = None;
                 }
                 return;

@@ -35,5 +35,6 @@ mutations! {
     EvidenceNotKept = "evidence-not-kept", "A new life begins without keeping what is void.";
     FollowedBeforeCommitted = "followed-before-committed", "The standby says that it has what its majority does not have yet.";
     ReadsWithoutLease = "reads-without-lease", "Reads are served without a look at the lease.";
+    FormerLeaderStreams = "former-leader-streams", "A node that no longer leads the active region goes on saying to the standby that it lives.";
     VoterForgets = "voter-forgets", "A voter of the lease group starts again without the records behind its first.";
 }

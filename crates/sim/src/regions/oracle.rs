@@ -122,14 +122,18 @@ impl Oracle {
         self.hold(no_old_epoch::NAME, checked);
     }
 
+    /// A node has looked whether it may answer, and may.
+    pub(super) fn released(&mut self, told: &Told) {
+        if self.sync {
+            let recorded = self.lease.durability_in(told.epoch);
+            self.hold(degraded_on_record::NAME, degraded_on_record::check(told, recorded));
+        }
+    }
+
     /// A node answers a client.
     pub(super) fn answered(&mut self, told: Told) {
         let checked = Evidence::is_told(&told, &self.history);
         self.hold(void_is_listed::NAME, checked);
-        if self.sync {
-            let recorded = self.lease.durability_in(told.epoch);
-            self.hold(degraded_on_record::NAME, degraded_on_record::check(&told, recorded));
-        }
         let last = self.acknowledged.entry(told.epoch).or_default();
         *last = told.answer.sequence.max(*last);
         self.told.push(told);
@@ -140,6 +144,10 @@ impl Oracle {
         let Some(lease) = self.lease.newest() else {
             return Sequence(0);
         };
+        if lease.began_after().is_none() {
+            // What the present epoch has of the ones before is about to be said.
+            return Sequence(0);
+        }
         let kept = self.acknowledged.iter().map(|(epoch, last)| lease.kept(*epoch, *last));
         kept.max().unwrap_or_default()
     }
@@ -216,10 +224,5 @@ impl Oracle {
         let Some(order) = &self.order else { return };
         let checked = money::check(node, market, order, through);
         self.hold(money::NAME, checked);
-    }
-
-    /// How many commands the final history has.
-    pub(super) fn executed_count(&self) -> u64 {
-        self.order.as_ref().map_or(0, |order| order.all().len() as u64)
     }
 }

@@ -577,6 +577,7 @@ impl Part {
                 (false, true) => Point::AnsweredDegraded,
                 (false, false) => Point::AnsweredRegion,
             });
+            shared.oracle.released(&told);
             if self.pause_in_check.is_some() {
                 self.late.push((call, told));
             } else {
@@ -590,6 +591,9 @@ impl Part {
     fn release(&mut self, turn: &mut Turn<'_>) {
         let Some(answerable) = self.region.answerable(turn.elapsed) else {
             if !self.replica.leads() {
+                if !turn.shared.is_mutated(RegionMutation::FormerLeaderStreams) {
+                    self.server.committed(None, Sequence(0));
+                }
                 self.let_go(turn.shared);
                 self.refuse_queue(turn);
             }
