@@ -34,6 +34,8 @@ pub(super) struct Follow {
     source: Option<NodeId>,
     heard_at: Elapsed,
     incoming: VecDeque<Bytes>,
+    /// The last sequence that came.
+    through: Sequence,
     said: Option<LogPlace>,
     said_at: Elapsed,
 }
@@ -185,6 +187,7 @@ impl Part {
             if !has_more && now < server.sent_at + HEARTBEAT_EVERY {
                 return;
             }
+            let after = server.sent_through;
             let mut batches = Vec::new();
             let mut size = 0;
             if has_more {
@@ -203,7 +206,7 @@ impl Part {
             let is_empty = batches.is_empty();
             let packet = Packet::Batches {
                 stream,
-                committed: server.committed,
+                after,
                 batches,
             };
             turn.shared.send(self.node, to, packet);
@@ -257,6 +260,7 @@ impl Part {
         follow.said_at = now;
         follow.said = None;
         follow.incoming.clear();
+        follow.through = place.applied.sequence;
         let message = SiteMessage::FollowFrom {
             region: region_of(self.site),
             stream: follow.stream,
@@ -268,7 +272,13 @@ impl Part {
     }
 
     /// Batches of the active region came.
-    pub(super) fn take_batches(&mut self, from: NodeId, stream: u64, batches: Vec<Bytes>, turn: &mut Turn<'_>) {
+    pub(super) fn take_batches(
+        &mut self,
+        from: NodeId,
+        (stream, after): (u64, Sequence),
+        batches: Vec<Bytes>,
+        turn: &mut Turn<'_>,
+    ) {
         let follow = &mut self.follow;
         if stream != follow.stream || follow.source != Some(from) {
             return;
@@ -277,7 +287,19 @@ impl Part {
         if turn.elapsed.since(follow.said_at) >= SILENCE / 3 {
             follow.said = None;
         }
-        follow.incoming.extend(batches);
+        if after > follow.through && !turn.shared.is_mutated(RegionMutation::GapNotNoticed) {
+            // Something got lost on the way, and there may be nothing behind it for a while.
+            turn.shared.hit(Point::OutOfOrder);
+            follow.stream = 0;
+            follow.incoming.clear();
+            return;
+        }
+        for payload in batches {
+            if let Ok(header) = batch::decode_header(&payload) {
+                follow.through = follow.through.max(header.last_sequence());
+            }
+            follow.incoming.push_back(payload);
+        }
         self.look_after(turn);
     }
 

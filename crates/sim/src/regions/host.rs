@@ -253,8 +253,8 @@ impl Host {
                 });
             }
             Packet::Site(message) => self.with_part(shared, |part, turn| part.hear(from, message, turn)),
-            Packet::Batches { stream, batches, .. } => {
-                self.with_part(shared, |part, turn| part.take_batches(from, stream, batches, turn));
+            Packet::Batches { stream, after, batches } => {
+                self.with_part(shared, |part, turn| part.take_batches(from, (stream, after), batches, turn));
             }
         }
     }

@@ -36,5 +36,6 @@ mutations! {
     FollowedBeforeCommitted = "followed-before-committed", "The standby says that it has what its majority does not have yet.";
     ReadsWithoutLease = "reads-without-lease", "Reads are served without a look at the lease.";
     FormerLeaderStreams = "former-leader-streams", "A node that no longer leads the active region goes on saying to the standby that it lives.";
+    GapNotNoticed = "gap-not-noticed", "A standby does not notice that batches got lost on the way, as long as none comes behind them.";
     VoterForgets = "voter-forgets", "A voter of the lease group starts again without the records behind its first.";
 }

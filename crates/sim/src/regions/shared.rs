@@ -42,7 +42,8 @@ pub(super) enum Packet {
     /// Batches for the standby.
     Batches {
         stream: u64,
-        committed: Sequence,
+        /// The last sequence before the first of these.
+        after: Sequence,
         batches: Vec<Bytes>,
     },
 }
