@@ -58,7 +58,6 @@ points! {
         IsActive = "is active",
         Renewed = "renewed",
         Held = "held",
-        ForkedLog = "forked",
         Lags = "lags",
         RefusedDegraded = "degraded",
         OtherLife = "other life",
@@ -132,6 +131,7 @@ points! {
         Demote = "demotion by an operator",
         LateNode = "late node of an old life",
         DegradedThenLost = "degraded, then lost",
+        SlowAndCutOff = "slow disks, and cut off",
         JournalRetired = "journal retired",
     }
     "setting" {

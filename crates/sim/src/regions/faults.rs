@@ -59,7 +59,9 @@ impl World {
         let mut lasting = Lasting::default();
         self.begin(number, &fault, victim, &mut lasting);
         self.lasting[number] = Some(lasting);
-        self.shared.after(fault.lasts, Happening::FaultOver(number));
+        if fault.kind != FaultKind::SlowAndCutOff {
+            self.shared.after(fault.lasts, Happening::FaultOver(number));
+        }
     }
 
     fn begin(&mut self, number: usize, fault: &Fault, victim: NodeId, lasting: &mut Lasting) {
@@ -177,6 +179,16 @@ impl World {
                 });
                 self.then_after(later(6, fault.lasts + (fault.how % 900) * MILLISECOND));
             }
+            FaultKind::SlowAndCutOff => {
+                let latency = (200 + fault.how % 2_500) * MILLISECOND;
+                for node in nodes_of(active, &self.shared) {
+                    if let Some(group) = &mut self.host(node).0.group {
+                        group.latency = latency;
+                        lasting.slow.push(node);
+                    }
+                }
+                self.then_after(later(7, 50 * MILLISECOND));
+            }
             FaultKind::JournalRetired => {
                 if let Some(leader) = self.leader_of(active) {
                     let host = self.host(leader).0;
@@ -211,6 +223,13 @@ impl World {
                 self.lose_region(other, &fault, &mut lasting);
             }
             4 => self.lose_region(active, &fault, &mut lasting),
+            7 => {
+                let was = lasting.site.unwrap_or(active);
+                self.cut(&mut lasting, |from, to| (from == was) != (to == was));
+                let until = self.plan.setup.lease_ns * 2 + fault.how % SECOND;
+                self.lasting[number] = Some(lasting);
+                return self.shared.after(until, Happening::FaultOver(number));
+            }
             _ => {
                 let was = lasting.site.unwrap_or(active);
                 self.lose_region(was, &fault, &mut lasting);

@@ -338,16 +338,18 @@ impl Host {
                 kept,
             } => {
                 disk.incarnation = incarnation;
-                disk.to_take_in = Vec::new();
+                let others = nodes_of(self.site, shared).into_iter().filter(|node| *node != id);
+                disk.to_take_in = others.collect();
                 if founder == id {
                     shared.hit(Point::BeganAnewFounder);
                     let whatever = shared.is_mutated(RegionMutation::VoidSnapshotKept);
                     disk.store = founders_store(&disk.store, id, kept, whatever);
-                    let others = nodes_of(self.site, shared).into_iter().filter(|node| *node != id);
-                    disk.to_take_in = others.collect();
                 } else {
                     shared.hit(Point::BeganAnewOther);
                     disk.store = Store::empty();
+                    if shared.is_mutated(RegionMutation::FounderAloneTakesIn) {
+                        disk.to_take_in = Vec::new();
+                    }
                 }
                 disk.retired = Sequence(0);
             }

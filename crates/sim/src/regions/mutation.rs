@@ -37,5 +37,6 @@ mutations! {
     ReadsWithoutLease = "reads-without-lease", "Reads are served without a look at the lease.";
     FormerLeaderStreams = "former-leader-streams", "A node that no longer leads the active region goes on saying to the standby that it lives.";
     GapNotNoticed = "gap-not-noticed", "A standby does not notice that batches got lost on the way, as long as none comes behind them.";
+    FounderAloneTakesIn = "founder-alone-takes-in", "Only a life's founder takes the others in again, also when it does not lead any more.";
     VoterForgets = "voter-forgets", "A voter of the lease group starts again without the records behind its first.";
 }

@@ -34,7 +34,7 @@ const HELD_MAX: usize = 64;
 const SNAPSHOTS_MAX: usize = 4;
 /// Between an answer and the client.
 const ANSWER_TAKES: Time = 400 * MICROSECOND;
-/// What a founder asks now and then.
+/// How often it is looked whether there are members to take in.
 const TAKE_IN_EVERY: Time = 500_000_000;
 
 pub(super) type Out = Output<Command, Event, Call>;
@@ -43,7 +43,7 @@ pub(super) type Out = Output<Command, Event, Call>;
 pub(super) struct GroupDisk {
     pub(super) store: Store<engine::Snapshot>,
     pub(super) incarnation: Incarnation,
-    /// Nodes that the founder of a life still has to take in.
+    /// Nodes of the life before that whoever leads still has to take in.
     pub(super) to_take_in: Vec<NodeId>,
     /// How long a sync takes.
     pub(super) latency: Time,
@@ -445,7 +445,7 @@ impl Part {
         self.begin_gathering(turn);
     }
 
-    /// The founder of a life takes in those of the life before, as long as it leads.
+    /// Whoever leads takes in those of the life before.
     fn take_in(&mut self, turn: &mut Turn<'_>) {
         let now = turn.shared.now;
         if turn.disk.to_take_in.is_empty() || now < self.took_in_at + TAKE_IN_EVERY {
@@ -863,13 +863,13 @@ fn refusal_point(why: LeaseRefusal) -> Option<Point> {
         LeaseRefusal::IsActive => Point::IsActive,
         LeaseRefusal::Renewed => Point::Renewed,
         LeaseRefusal::Held { .. } => Point::Held,
-        LeaseRefusal::Forked { .. } => Point::ForkedLog,
         LeaseRefusal::Lags { .. } => Point::Lags,
         LeaseRefusal::Degraded => Point::RefusedDegraded,
         LeaseRefusal::OtherLife => Point::OtherLife,
         LeaseRefusal::NotLeader { .. } => Point::NotLeader,
-        // The first beginning is fixed before another is told, lengths are those of the settings, and little is asked.
-        LeaseRefusal::Began | LeaseRefusal::LeaseLength | LeaseRefusal::Busy => return None,
+        // A region whose log is void does not ask, the first beginning is fixed before another is told, lengths are those of
+        // the settings, and little is asked.
+        LeaseRefusal::Forked { .. } | LeaseRefusal::Began | LeaseRefusal::LeaseLength | LeaseRefusal::Busy => return None,
     })
 }
 

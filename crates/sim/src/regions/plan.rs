@@ -89,6 +89,9 @@ pub(super) enum FaultKind {
     LateNode,
     /// The standby is away until answers don't wait for it, and returns shortly before the active region is lost.
     DegradedThenLost,
+    /// The disks of the active region are slow and it reaches nobody: what it sequenced last is committed once it learns
+    /// that another region is active.
+    SlowAndCutOff,
     /// The journal of the active region's leader no longer has its beginning.
     JournalRetired,
 }
@@ -123,6 +126,7 @@ impl FaultKind {
         (Self::Demote, 4),
         (Self::LateNode, 4),
         (Self::DegradedThenLost, 5),
+        (Self::SlowAndCutOff, 6),
         (Self::JournalRetired, 2),
     ];
 
@@ -156,6 +160,7 @@ impl FaultKind {
             Self::Demote => Point::Demote,
             Self::LateNode => Point::LateNode,
             Self::DegradedThenLost => Point::DegradedThenLost,
+            Self::SlowAndCutOff => Point::SlowAndCutOff,
             Self::JournalRetired => Point::JournalRetired,
         }
     }

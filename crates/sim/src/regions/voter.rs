@@ -10,7 +10,7 @@ use types::{Epoch, GroupId, Incarnation, RegionId, StateMachine};
 use wire::journal::{Identity, NodeId};
 use wire::membership::Membership;
 use wire::peer::RaftMessage;
-use wire::site::{LEASE_GROUP, LeaseCommand, LeaseRefusal, LeaseState, LeaseView, PromotedBy, SiteMessage};
+use wire::site::{Durability, LEASE_GROUP, LeaseCommand, LeaseRefusal, LeaseState, LeaseView, PromotedBy, SiteMessage};
 
 use super::coverage::Point;
 use super::mutation::RegionMutation;
@@ -318,9 +318,16 @@ impl Voter {
     /// What is committed anywhere is agreed on everywhere. Several entries of one step are told as one.
     fn tell_oracle(&mut self, index: wire::journal::LogIndex, shared: &mut Shared) {
         let state = self.state().clone();
-        let Some(before) = shared.oracle.lease_applied(index, &state) else {
-            return;
-        };
+        let was = shared.oracle.lease().map(|lease| (lease.epoch, lease.durability));
+        let before = shared.oracle.lease_applied(index, &state);
+        let is_new = shared.oracle.lease().map(|lease| (lease.epoch, lease.durability)) != was;
+        if is_new && was.is_some_and(|(epoch, durability)| epoch == state.epoch && durability != state.durability) {
+            shared.hit(match state.durability {
+                Durability::Both => Point::ToBoth,
+                Durability::Degraded | Durability::Region => Point::ToDegraded,
+            });
+        }
+        let Some(before) = before else { return };
         let Some(start) = state.epochs.last() else { return };
         shared.say(|| {
             format!(

@@ -17,6 +17,7 @@ pub(crate) const NAME: &str = "what is void is listed, and nothing else";
 /// What a client was told.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Told {
+    #[expect(dead_code, reason = "it is for whoever reads of a broken promise")]
     pub(crate) node: NodeId,
     /// The epoch of its place.
     pub(crate) epoch: Epoch,
