@@ -249,6 +249,76 @@ fn a_standby_counts_by_what_it_has_of_this_epochs_log() {
 }
 
 #[test]
+fn a_standby_whose_log_goes_another_way_does_not_count() {
+    let mut bench = Bench::active(true, 5);
+    let hand_over = |region, epoch, to| LeaseCommand::HandOver {
+        region,
+        epoch: Epoch(epoch),
+        renewals: 0,
+        to,
+        at: Sequence(5),
+    };
+    bench.lease = LeaseMachine::default();
+    for command in [
+        LeaseCommand::Found {
+            region: FIRST,
+            lease_ns: LEASE_NS,
+        },
+        hand_over(FIRST, 1, SECOND),
+        hand_over(SECOND, 2, FIRST),
+    ] {
+        assert_eq!(bench.execute(&command), Ok(()));
+    }
+    bench.pass(1_000);
+    assert_eq!(bench.region.mode(), Mode::Active(Epoch(3)));
+    bench.step(group(true, 3, 9));
+    for (at, counts) in [(place(1, 6), 0), (place(1, 5), 5), (place(1, 8), 5), (place(3, 7), 7)] {
+        bench.followed(3, at);
+        assert_eq!(bench.region.following().through, Sequence(counts), "{at:?}");
+    }
+}
+
+#[test]
+fn nothing_follows_on_what_is_still_on_its_way_through_the_log() {
+    let mut bench = Bench::active(false, 5);
+    let hand_over = LeaseCommand::Promote {
+        region: SECOND,
+        epoch: Epoch(1),
+        renewals: bench.lease.state().renewals,
+        epoch_at: Epoch(1),
+        at: Sequence(5),
+        lag_max: None,
+        by_operator: false,
+    };
+    assert_eq!(bench.execute(&hand_over), Ok(()));
+    let renewal = wire::site::Renewal {
+        region: SECOND,
+        epoch: Epoch(2),
+        lease_ns: LEASE_NS,
+        committed: Sequence(5),
+        committed_at: Timestamp(0),
+        change: None,
+        after: Some(Sequence(5)),
+    };
+    assert_eq!(bench.execute(&LeaseCommand::Renew(renewal)), Ok(()));
+    let on_its_way = |settled| {
+        RegionInput::Group(GroupPlace {
+            leads: true,
+            settled,
+            applied: place(1, 5),
+            stamp: Timestamp(5),
+        })
+    };
+    bench.step(on_its_way(false));
+    bench.pass(1_000);
+    assert_eq!((bench.region.mode(), bench.region.follows()), (Mode::Standby, false));
+    bench.step(on_its_way(true));
+    assert!(bench.region.follows());
+    bench.step(on_its_way(false));
+    assert!(bench.region.follows(), "what it follows is on its way");
+}
+
+#[test]
 fn only_a_leader_that_holds_the_lease_reads_and_others_while_it_is_certain() {
     for (name, leads, remaining_ns, after_ms, reads) in [
         ("a leader", true, LEASE_NS, 0, true),
