@@ -243,6 +243,14 @@ impl Node {
         Ok(())
     }
 
+    /// `kill -9`, without waiting until it is gone: for when several are to go at once.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn begin_to_kill(&self) -> io::Result<()> {
+        self.signal(Signal::KILL)
+    }
+
     /// Asks it to end, and waits for it; true if it ended as one that was asked to.
     ///
     /// # Errors

@@ -109,6 +109,7 @@ async fn all(
         (random, *report) = (world.random.clone(), std::mem::take(&mut world.report));
         drop(world);
         if report.broken.is_empty() {
+            // It grows with every pair.
             harness::remove_work_folder(&work)?;
         }
     }
@@ -362,6 +363,7 @@ impl World {
 
     fn kill(&mut self, nodes: std::ops::Range<usize>) -> io::Result<()> {
         let killed: Vec<Node> = nodes.filter_map(|node| self.processes.nodes[node].take()).collect();
+        killed.iter().try_for_each(Node::begin_to_kill)?;
         killed.into_iter().try_for_each(Node::kill)
     }
 

@@ -9,7 +9,7 @@ use wire::json::{ClusterStatus, MemberRole, RegionStatus};
 use super::rounds::World;
 
 /// How long that may take.
-const WHOLE_WITHIN: Duration = Duration::from_secs(90);
+const WHOLE_WITHIN: Duration = Duration::from_secs(180);
 /// How long to wait between two looks.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long ago the active region may have heard of a standby that follows, in milliseconds.
