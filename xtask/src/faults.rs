@@ -6,13 +6,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::run;
 
-/// `faults kill|power-loss|group|gateways …`; what follows is handed on, but for `--release`, by which it is built.
+/// `faults kill|power-loss|group|gateways|regions …`; what follows is handed on, but for `--release`, by which it is built.
 pub fn run(arguments: &[String]) -> Result<bool> {
     let Some((what, rest)) = arguments.split_first() else {
-        bail!("say which faults: kill, power-loss, group or gateways");
+        bail!("say which faults: kill, power-loss, group, gateways or regions");
     };
-    if !matches!(what.as_str(), "kill" | "power-loss" | "group" | "gateways") {
-        bail!("there are no faults {what:?}, only kill, power-loss, group and gateways");
+    if !matches!(what.as_str(), "kill" | "power-loss" | "group" | "gateways" | "regions") {
+        bail!("there are no faults {what:?}, only kill, power-loss, group, gateways and regions");
     }
     build_and_run(what, rest)
 }

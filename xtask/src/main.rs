@@ -26,6 +26,8 @@ usage: cargo xtask <command>
   faults group         three nodes under load, one of which fails
       [--rounds N] [--seed N] [--only FAULT]... [--disks] [--loopback] [--calm SECONDS] [--report FILE]
   faults gateways      the same with clients at two gateways before them
+  faults regions       two regions and a witness, one of which is lost, hands over or is cut off
+      [--mode async|sync] [--nodes 1|3] [--lease-ms N] [--only FAULT] [--report FILE]
       (all of them: [--release], built as released)
   sim                  the simulator: the group of nodes on virtual time, disks and links
       [--seeds N] [--from SEED]    so many seeds (100), beginning with this one

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::{ClientError, Credentials, Endpoint, RestClient, RetryPolicy, WsClient};
 use harness::Trader;
@@ -17,6 +17,10 @@ use crate::oracle::ObservedAccount;
 const PAGE: u32 = 500;
 /// Who reads orders at the same time.
 const READERS: usize = 16;
+/// How long a node may go on refusing for a while what is asked again.
+const TRIED_FOR: Duration = Duration::from_secs(60);
+/// How long to wait until it is asked again.
+const ASK_EVERY: Duration = Duration::from_millis(20);
 
 /// One attempt: what isn't answered stays so.
 pub(crate) fn impatient() -> RetryPolicy {
@@ -84,6 +88,17 @@ pub(crate) fn final_answer(result: Result<OrderAnswer, ClientError>) -> Result<F
             Ok(Final::Refused(*problem))
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Asks until there is a final answer. The client itself does that, but not for the items of a batch.
+pub(crate) async fn bring_to_end(rest: &RestClient, asked: &Asked) -> Result<Final, ClientError> {
+    let until = Instant::now() + TRIED_FOR;
+    loop {
+        match final_answer(send(rest, asked).await) {
+            Err(ClientError::Refused(_)) if Instant::now() < until => tokio::time::sleep(ASK_EVERY).await,
+            ended => return ended,
+        }
     }
 }
 

@@ -13,6 +13,7 @@ pub mod group;
 mod history;
 mod load;
 mod oracle;
+pub mod regions;
 mod rounds;
 
 pub use history::{Account, Asked, Final, History, Request};

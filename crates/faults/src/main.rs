@@ -1,6 +1,8 @@
 //! `faults group|gateways --meridian PROGRAM [--rounds N] [--seed N] [--answers N] [--only FAULT]… [--calm SECONDS]
 //! [--gateways N] [--loopback] [--disks] [--report FILE] [--work FOLDER]`, or
 //! `faults kill|power-loss --meridian PROGRAM [--rounds N] [--seed N] [--answers N] [--without-fdatasync] [--work FOLDER]`
+//! or `faults regions --meridian PROGRAM [--nodes 1|3] [--mode async|sync] [--lease-ms N] [--each-way-ms N] [--rounds N]
+//! [--seed N] [--answers N] [--only FAULT]… [--report FILE] [--work FOLDER]`
 //! or `faults upgrade --meridian PROGRAM [--from OLDER] [--seed N] [--work FOLDER]`
 //!
 //! Started by `cargo xtask faults`.
@@ -13,6 +15,7 @@ use harness::{remove_work_folder, work_folder};
 use powerloss::Syncs;
 
 mod group_command;
+mod regions_command;
 mod upgrade_command;
 
 /// Gateways of `faults gateways`, unless it is told another number.
@@ -22,6 +25,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.split_first().map(|(what, rest)| (what.as_str(), rest)) {
         Some(("group", rest)) => return group_command::main(0, rest),
+        Some(("regions", rest)) => return regions_command::main(rest),
         Some(("gateways", rest)) => return group_command::main(GATEWAYS, rest),
         _ => {}
     }
@@ -57,7 +61,7 @@ fn main() -> ExitCode {
 fn plan(arguments: &[String]) -> Result<Plan, String> {
     let (what, rest) = arguments
         .split_first()
-        .ok_or("say which faults: kill, power-loss, group or gateways")?;
+        .ok_or("say which faults: kill, power-loss, group, gateways or regions")?;
     let mut plan = Plan {
         meridian: PathBuf::new(),
         work: PathBuf::new(),
@@ -66,7 +70,7 @@ fn plan(arguments: &[String]) -> Result<Plan, String> {
             "power-loss" => Fault::PowerLoss(Syncs::Honest),
             other => {
                 return Err(format!(
-                    "there are no faults {other:?}, only kill, power-loss, group and gateways"
+                    "there are no faults {other:?}, only kill, power-loss, group, gateways and regions"
                 ));
             }
         },

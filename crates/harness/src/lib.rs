@@ -5,10 +5,12 @@ mod group;
 mod network;
 mod node;
 mod operator;
+mod regions;
 mod relay;
 
 pub use group::{Group, GroupOptions, are_equal, leader_of};
 pub use network::Network;
 pub use node::{Installation, Node, remove_work_folder, work_folder};
 pub use operator::{BASE, Operator, QUOTE, SYMBOL, Trader, connect, patient};
+pub use regions::{Regions, RegionsOptions, RegionsProcesses};
 pub use relay::{Delay, Relay};

@@ -148,6 +148,29 @@ impl Network {
         self.at_once(pairs, &["del"], &[])
     }
 
+    /// From now on what is sent from here, where clients are, to these nodes is lost.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn lose_from_here(&self, nodes: &[usize]) -> io::Result<()> {
+        self.from_here(nodes, &["replace"], &["lladdr", NOBODY, "nud", "permanent"])
+    }
+
+    /// From now on it arrives again.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn heal_from_here(&self, nodes: &[usize]) -> io::Result<()> {
+        self.from_here(nodes, &["del"], &[])
+    }
+
+    fn from_here(&self, nodes: &[usize], what: &[&str], how: &[&str]) -> io::Result<()> {
+        nodes.iter().try_for_each(|node| {
+            let address = self.address(*node).to_string();
+            ip(&[&["neigh"], what, &[&address, "dev", &self.name], how].concat())
+        })
+    }
+
     fn at_once(&self, pairs: &[(usize, usize)], what: &[&str], how: &[&str]) -> io::Result<()> {
         let started: Vec<io::Result<Child>> = pairs
             .iter()

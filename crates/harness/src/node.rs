@@ -100,10 +100,22 @@ impl Installation {
     /// # Errors
     /// What the program said.
     pub fn init_further(&self, node: u64, sealing_key: &Path) -> io::Result<()> {
+        self.init_with(node, sealing_key, &[])
+    }
+
+    /// The same for the first node of a further region.
+    ///
+    /// # Errors
+    /// What the program said.
+    pub fn init_first_of_region(&self, node: u64, sealing_key: &Path) -> io::Result<()> {
+        self.init_with(node, sealing_key, &["--first-of-region"])
+    }
+
+    fn init_with(&self, node: u64, sealing_key: &Path, more: &[&str]) -> io::Result<()> {
         let (data, sealing_key) = (self.data.to_string_lossy(), sealing_key.to_string_lossy());
         let (id, node) = (CLUSTER_ID, node.to_string());
         let further = ["--node", &node, "--sealing-key", &sealing_key];
-        self.command(&[&["init", "--data", &data, "--cluster-id", id], &further[..]].concat())?;
+        self.command(&[&["init", "--data", &data, "--cluster-id", id], &further[..], more].concat())?;
         Ok(())
     }
 
@@ -144,20 +156,29 @@ impl Installation {
     /// # Errors
     /// What the operating system says.
     pub fn start(&self) -> io::Result<Node> {
+        self.start_as("run", &[])
+    }
+
+    /// Starts the program by its configuration as something else than a node, such as a witness.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn start_as(&self, command: &str, arguments: &[&str]) -> io::Result<Node> {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
-        let mut command = match &self.namespace {
+        let mut process = match &self.namespace {
             // It becomes the program, so that the child is the node itself.
             Some(namespace) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", namespace]).arg(&self.meridian);
-                command
+                let mut process = Command::new("ip");
+                process.args(["netns", "exec", namespace]).arg(&self.meridian);
+                process
             }
             None => Command::new(&self.meridian),
         };
-        let child = command
-            .arg("run")
+        let child = process
+            .arg(command)
             .arg("--config")
             .arg(&self.config)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -222,6 +243,14 @@ impl Node {
         Ok(())
     }
 
+    /// `kill -9`, without waiting until it is gone: for when several are to go at once.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn begin_to_kill(&self) -> io::Result<()> {
+        self.signal(Signal::KILL)
+    }
+
     /// Asks it to end, and waits for it; true if it ended as one that was asked to.
     ///
     /// # Errors
@@ -273,6 +302,17 @@ impl Node {
             return Err(self.failed(&format!("the node ended with {status}")));
         }
         Ok(get(self.operations, "/health/ready").is_ok_and(|(status, _)| status == 200))
+    }
+
+    /// True once its operations port answers, whatever it may be able to do.
+    ///
+    /// # Errors
+    /// If it has ended: with the end of its log.
+    pub fn is_live(&mut self) -> io::Result<bool> {
+        if let Some(status) = self.child.try_wait()? {
+            return Err(self.failed(&format!("the node ended with {status}")));
+        }
+        Ok(get(self.operations, "/health/live").is_ok_and(|(status, _)| status == 200))
     }
 
     /// Halts the process where it is, as a machine that stands still.

@@ -120,6 +120,23 @@ impl Operator {
         self.ask(Method::POST, "/v1/admin/cluster/leader", Some(&request)).await
     }
 
+    /// The region, as the node that is asked knows it.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub async fn region(&self) -> Result<json::RegionStatus, ClientError> {
+        self.rest.read("/v1/admin/region").await
+    }
+
+    /// Has the active region hand over to the other one. Its leader must be asked.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub async fn switch_over(&mut self) -> Result<json::RegionOperated, ClientError> {
+        self.ask(Method::POST, "/v1/admin/region/switch-over", None::<&()>)
+            .await
+    }
+
     async fn ask<T: DeserializeOwned>(
         &mut self,
         method: Method,

@@ -102,6 +102,10 @@ struct PipeState {
     /// When the sender had said everything.
     ended_at: Option<Instant>,
     is_broken: bool,
+    /// True if nothing arrives any more.
+    is_lost: bool,
+    /// True if the sender ended while nothing arrived.
+    is_abandoned: bool,
 }
 
 impl Relay {
@@ -155,6 +159,24 @@ impl Relay {
         }
         for connection in state.connections.iter().filter_map(Weak::upgrade) {
             connection.set_delay(state.delay_of(connection.dialler));
+        }
+    }
+
+    /// From now on everything on the connections that there are is lost, what is on the way among it, and neither end hears
+    /// of it, as when whoever is at the other end is gone with all that was around it. From this address alone, if there is
+    /// one. Later connections are as ever.
+    pub fn swallow(&self, from: Option<IpAddr>) {
+        let state = lock(&self.lines.state);
+        let connections = state.connections.iter().filter_map(Weak::upgrade);
+        for connection in connections.filter(|one| from.is_none_or(|from| from == one.dialler)) {
+            for pipe in [&connection.there, &connection.back] {
+                let mut state = lock(&pipe.state);
+                state.is_lost = true;
+                state.chunks.clear();
+                state.bytes = 0;
+                state.ended_at = None;
+                pipe.changed.notify_all();
+            }
         }
     }
 
@@ -244,11 +266,28 @@ impl Lines {
 
 impl Connection {
     const WORK: [Work; 4] = [
-        |this| this.there.fill(&this.ends[0]),
+        |this| this.fill(&this.there, &this.ends[0]),
         |this| this.there.pour(&this.ends[1]),
-        |this| this.back.fill(&this.ends[1]),
+        |this| this.fill(&this.back, &this.ends[1]),
         |this| this.back.pour(&this.ends[0]),
     ];
+
+    /// Reads one end. One on which everything is lost ends only when both have.
+    fn fill(&self, pipe: &Pipe, from: &TcpStream) -> io::Result<()> {
+        let result = pipe.fill(from);
+        let is_lost = {
+            let mut state = lock(&pipe.state);
+            state.is_abandoned |= state.is_lost;
+            state.is_lost
+        };
+        if !is_lost {
+            return result;
+        }
+        if [&self.there, &self.back].iter().all(|pipe| lock(&pipe.state).is_abandoned) {
+            self.break_off();
+        }
+        Ok(())
+    }
 
     fn set_delay(&self, delay: Delay) {
         for (pipe, delay) in [(&self.there, delay.there), (&self.back, delay.back)] {
@@ -283,6 +322,12 @@ impl Pipe {
             if state.is_broken {
                 return Ok(());
             }
+            if state.is_lost {
+                if count == 0 {
+                    return Ok(());
+                }
+                continue;
+            }
             if count == 0 {
                 state.ended_at = Some(Instant::now());
             } else {
@@ -304,7 +349,10 @@ impl Pipe {
                 return to.shutdown(Shutdown::Write);
             }
             to.write_all(&chunk)?;
-            lock(&self.state).bytes -= chunk.len();
+            let mut state = lock(&self.state);
+            // What was lost meanwhile was counted out already.
+            state.bytes = state.bytes.saturating_sub(chunk.len());
+            drop(state);
             self.changed.notify_all();
         }
     }

@@ -86,3 +86,30 @@ fn connections_end_with_the_relay_and_with_the_target() {
     let mut dialler = TcpStream::connect(relay.address()).unwrap();
     assert_eq!(dialler.read(&mut [0]).unwrap_or(0), 0);
 }
+
+#[test]
+fn what_is_swallowed_never_comes_and_nobody_hears_of_it() {
+    let hour = Duration::from_secs(3_600);
+    let target = TcpListener::bind(anywhere()).unwrap();
+    let relay = Relay::new(None, anywhere(), target.local_addr().unwrap()).unwrap();
+    relay.set_delay(None, Delay::each_way(hour));
+    let mut dialler = TcpStream::connect(relay.address()).unwrap();
+    let (mut accepted, _) = target.accept().unwrap();
+    dialler.write_all(b"?").unwrap();
+    relay.swallow(None);
+    relay.set_delay(None, Delay::default());
+    dialler.write_all(b"?").unwrap();
+    drop(dialler);
+    // A connection that is made now is as ever, and behind what could have come.
+    let mut dialler = TcpStream::connect(relay.address()).unwrap();
+    let (mut second, _) = target.accept().unwrap();
+    dialler.write_all(b"!").unwrap();
+    let mut one = [0];
+    second.read_exact(&mut one).unwrap();
+    accepted.set_nonblocking(true).unwrap();
+    assert_eq!(
+        accepted.read(&mut one).unwrap_err().kind(),
+        io::ErrorKind::WouldBlock,
+        "neither bytes nor an end"
+    );
+}

@@ -1,24 +1,21 @@
 //! What is looked at once the load is over and all nodes are equal.
 
 use std::io;
-use std::time::{Duration, Instant};
 
-use client::{ClientError, RestClient};
+use client::RestClient;
 use harness::{BASE, QUOTE, Trader, connect, patient};
 use tokio::task::JoinSet;
 
 use super::journals;
-use super::rounds::{LOOK_EVERY, Rounds};
-use crate::clients::{fills, final_answer, observe, send};
-use crate::history::{Asked, Final, History, Request};
+use super::rounds::Rounds;
+use crate::clients::{bring_to_end, fills, observe};
+use crate::history::{History, Request};
 use crate::oracle::{Observed, check};
 
 /// Answered requests that are asked once more when the group is whole again.
 const ASKED_AGAIN: usize = 10;
 /// Requests that are asked again at the same time.
 const AT_ONCE: usize = 16;
-/// How long a node may go on refusing for a while what is asked again.
-const TRIED_FOR: Duration = Duration::from_secs(60);
 
 impl Rounds {
     /// Brings every request to its end, and checks what clients find at any node. One that has begun anew knows less of the
@@ -147,16 +144,5 @@ impl Rounds {
         let broken = broken.into_iter().map(|what| format!("at the end: {what}"));
         self.report.broken.extend(broken);
         Ok(())
-    }
-}
-
-/// Asks until there is a final answer. The client itself does that, but not for the items of a batch.
-async fn bring_to_end(rest: &RestClient, asked: &Asked) -> Result<Final, ClientError> {
-    let until = Instant::now() + TRIED_FOR;
-    loop {
-        match final_answer(send(rest, asked).await) {
-            Err(ClientError::Refused(_)) if Instant::now() < until => tokio::time::sleep(LOOK_EVERY).await,
-            ended => return ended,
-        }
     }
 }

@@ -13,6 +13,7 @@ mod lobster;
 mod peers;
 mod process;
 mod quarantine;
+mod regions;
 mod restart;
 mod running;
 mod tls;
