@@ -153,7 +153,7 @@ impl Network {
     /// # Errors
     /// What `ip` says.
     pub fn lose_from_here(&self, nodes: &[usize]) -> io::Result<()> {
-        self.from_here(nodes, &["replace"], &["lladdr", NOBODY, "nud", "permanent"])
+        self.run_from_here(nodes, &["replace"], &["lladdr", NOBODY, "nud", "permanent"])
     }
 
     /// From now on it arrives again.
@@ -161,10 +161,10 @@ impl Network {
     /// # Errors
     /// What `ip` says.
     pub fn heal_from_here(&self, nodes: &[usize]) -> io::Result<()> {
-        self.from_here(nodes, &["del"], &[])
+        self.run_from_here(nodes, &["del"], &[])
     }
 
-    fn from_here(&self, nodes: &[usize], what: &[&str], how: &[&str]) -> io::Result<()> {
+    fn run_from_here(&self, nodes: &[usize], what: &[&str], how: &[&str]) -> io::Result<()> {
         nodes.iter().try_for_each(|node| {
             let address = self.address(*node).to_string();
             ip(&[&["neigh"], what, &[&address, "dev", &self.name], how].concat())

@@ -96,11 +96,11 @@ impl Regions {
             let mut node = Installation::new(meridian, &work.join("data"), &work, "")?;
             let at = |port| SocketAddr::new(network.address(place), port);
             node.namespace = Some(network.namespace(place));
-            (node.public, node.admin, node.operations) =
-                (at(PEERS_PORT - 3), at(PEERS_PORT - 2), at(PEERS_PORT - 1));
+            (node.public, node.admin, node.operations) = (at(PEERS_PORT - 3), at(PEERS_PORT - 2), at(PEERS_PORT - 1));
             let relay = Relay::new(node.namespace.as_deref(), at(RELAY_PORT), at(SITES_PORT))?;
             relay.set_delay(None, Delay::each_way(options.each_way));
-            let same_region = (0..count).filter(|other| place < count && other / options.nodes == place / options.nodes);
+            let same_region =
+                (0..count).filter(|other| place < count && other / options.nodes == place / options.nodes);
             for other in same_region {
                 relay.set_delay(Some(network.address(other)), Delay::default());
             }

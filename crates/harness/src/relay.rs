@@ -283,7 +283,10 @@ impl Connection {
         if !is_lost {
             return result;
         }
-        if [&self.there, &self.back].iter().all(|pipe| lock(&pipe.state).is_abandoned) {
+        if [&self.there, &self.back]
+            .iter()
+            .all(|pipe| lock(&pipe.state).is_abandoned)
+        {
             self.break_off();
         }
         Ok(())

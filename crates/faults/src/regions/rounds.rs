@@ -187,7 +187,9 @@ impl World {
         }
         let (round, history) = (Arc::<Round>::default(), Arc::<Mutex<History>>::default());
         let answers = Answers::new(1 + self.random.below(self.answers_max));
-        let sessions = self.load(number, before.active, &round, &traders, &history, &answers).await?;
+        let sessions = self
+            .load(number, before.active, &round, &traders, &history, &answers)
+            .await?;
         let enough = tokio::time::timeout(ANSWERED_WITHIN, answers.enough.notified()).await;
         if enough.is_err() {
             self.broke(&name, ["too few answers before the fault".to_owned()])?;

@@ -55,7 +55,10 @@ impl World {
             .collect();
         settled.void = void.len() as u64;
         for id in round.in_both().iter().filter(|id| void.contains(id)) {
-            let what = format!("account {}, request {}: is in both regions, as was said, and void", id.0, id.1);
+            let what = format!(
+                "account {}, request {}: is in both regions, as was said, and void",
+                id.0, id.1
+            );
             settled.broken.push(what);
         }
         let (answered, unanswered): (Vec<Request>, Vec<Request>) = history
@@ -115,8 +118,15 @@ impl World {
                 let is_there = there.contains(request.asked.client_order_id());
                 settled.missing += u64::from(!is_there);
                 if is_there == void.contains(&key_of(request)) {
-                    let (id, position) = (request.asked.request_id(), request.answer.as_ref().and_then(Final::position));
-                    let what = if is_there { "is void and there" } else { "was acknowledged and is missing" };
+                    let (id, position) = (
+                        request.asked.request_id(),
+                        request.answer.as_ref().and_then(Final::position),
+                    );
+                    let what = if is_there {
+                        "is void and there"
+                    } else {
+                        "was acknowledged and is missing"
+                    };
                     settled.broken.push(format!("order {id}, {position:?}: {what}"));
                 }
             }
@@ -199,7 +209,9 @@ fn is_acknowledged_order(request: &Request) -> bool {
 
 /// True if the answer's place lies behind where the next epoch began.
 fn is_void(answer: &Final, whole: &Whole) -> bool {
-    let Some(position) = answer.position() else { return false };
+    let Some(position) = answer.position() else {
+        return false;
+    };
     let Some(sequence) = position.sequence.number() else {
         return false;
     };

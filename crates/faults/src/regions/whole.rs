@@ -136,5 +136,8 @@ pub(super) fn epochs_of(region: &RegionStatus) -> Vec<(u32, Option<u64>)> {
 }
 
 async fn ask(rest: &RestClient) -> Result<Said, ClientError> {
-    Ok((rest.read("/v1/admin/region").await?, rest.read("/v1/admin/cluster").await?))
+    Ok((
+        rest.read("/v1/admin/region").await?,
+        rest.read("/v1/admin/cluster").await?,
+    ))
 }
