@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use engine::Exchange;
 use gateway::handle::MemberStatus;
 use replica::recovery::Place;
-use replica::{Applied, HardState};
+use replica::{Applied, Applier, HardState};
 use serde::{Deserialize, Serialize};
 use types::{Incarnation, Sequence, StateMachine as _};
 use wire::journal::{Identity, NodeId};
@@ -28,7 +28,7 @@ use crate::assembly::StartError;
 use crate::config::Config;
 use crate::data_folder::{DataFolder, DataFolderError};
 use crate::event_log;
-use crate::journal::{self, Journal, JournalSettings};
+use crate::journal::{self, Journal, JournalReader, JournalSettings};
 use crate::recovery::journal_settings;
 use crate::replay::{applied_of, start_of};
 use crate::snapshots::SnapshotFolder;
@@ -224,7 +224,14 @@ fn begin(
     };
     // One that was made already by a beginning that was cut off.
     let made = start_of::<Exchange>(&own_or(&own, &former), Sequence(life.kept))?;
-    let (machine, applied, _) = made;
+    let (machine, applied, membership) = made;
+    let mut applier = Applier::new(&former.identity, machine, applied, membership, quarantine.0);
+    if let Err(error) = replay_through(&mut applier, &void.join("journal"), former.identity, Sequence(life.kept)) {
+        // What was applied holds all the same; the rest comes from the active region, if that still has it.
+        tracing::warn!(%error, sequence = applier.applied().sequence.0, "the journal of the life that ended was not read further");
+    }
+    let applied = applier.applied();
+    let machine = applier.into_machine();
     if applied.index.0 > 0 {
         begin_with(&settings, &own, &machine, applied)?;
     }
@@ -295,6 +302,24 @@ pub fn seed(folder: &DataFolder, identity: Identity, snapshot: &Path, config: &C
     own.prepare()?;
     let settings = journal_settings(folder, identity, config);
     begin_with(&settings, &own, &loaded.machine, applied_of(&loaded.info))
+}
+
+/// Applies what the journal of the life that ended has up to the last sequence that holds, so that the new life begins there
+/// and the active region needs to keep nothing from before.
+fn replay_through(
+    applier: &mut Applier<Exchange>,
+    journal: &Path,
+    identity: Identity,
+    kept: Sequence,
+) -> Result<(), String> {
+    let mut reader = JournalReader::new(journal, identity, applier.applied().index).map_err(|error| error.to_string())?;
+    while let Some(read) = reader.next_to_end(kept).map_err(|error| error.to_string())? {
+        if read.header.is_some_and(|header| header.last_sequence() > kept) || applier.applied().sequence >= kept {
+            break;
+        }
+        applier.apply(&read.entry).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 /// The folder as that of whichever life its newest snapshot is of.
