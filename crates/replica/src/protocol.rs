@@ -37,7 +37,7 @@ pub enum Input<C, W> {
     /// Commands to sequence, in this order.
     Commands(Vec<(C, W)>),
     /// From now on commands are sequenced in this epoch, as far as this node leads; none: they are not, because another
-    /// region is active.
+    /// region is active or about to be. Then a leader serves no reads either.
     Sequence(Option<Epoch>),
     /// Batches of the active region, as they stand in its journal, for a group that sequences nothing itself.
     Follow(Vec<Bytes>),

@@ -90,6 +90,11 @@ impl Reads {
         }
     }
 
+    /// None of those that were not asked for yet is served.
+    pub(crate) fn refuse_waiting<C, E, W>(&mut self, outputs: &mut Vec<Output<C, E, W>>) {
+        outputs.extend(self.waiting.drain(..).map(Output::ReadFailed));
+    }
+
     /// Everything up to `applied` is.
     pub(crate) fn applied<C, E, W>(&mut self, applied: &Applied, outputs: &mut Vec<Output<C, E, W>>) {
         while let Some((index, _)) = self.known.front()

@@ -493,9 +493,18 @@ impl<M: StateMachine, W> Replica<M, W> {
     }
 
     fn ask_for_reads(&mut self, now: Now) {
+        if !self.serves_reads() {
+            return;
+        }
         if let Some(context) = self.reads.ask(self.raw.raft.id, now.utc) {
             self.raw.read_index(context);
         }
+    }
+
+    /// False of a leader that sequences nothing because another region may be active: what it has may not be the newest. Its
+    /// own reads and those of its peers fail.
+    pub(super) fn serves_reads(&self) -> bool {
+        self.epoch.is_some() || self.raw.raft.state != StateRole::Leader
     }
 
     /// A peer's message, unless it is one that must not be heard.
@@ -518,6 +527,7 @@ impl<M: StateMachine, W> Replica<M, W> {
         match message.get_msg_type() {
             // Only the leader that stamped a batch proposes it.
             MessageType::MsgPropose => return Ok(()),
+            MessageType::MsgReadIndex if !self.serves_reads() => return Ok(()),
             // A late rejection of what the peer has acknowledged since would move its progress back.
             MessageType::MsgAppendResponse if message.reject => {
                 let progress = self.raw.raft.prs().get(message.from);

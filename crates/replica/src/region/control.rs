@@ -293,9 +293,18 @@ impl Region {
         Some(self.waiting.answerable(places))
     }
 
-    /// True if no other region can be active now, so that a read of what this one has committed is the newest.
+    /// True if no other region can be active now, so that a read of what this one has committed is the newest. A node that
+    /// does not lead the group knows of no hand-over that is under way; its leader does, and serves no read then (see
+    /// [`crate::Input::Sequence`]).
     pub fn may_read(&self, now: Elapsed) -> bool {
-        self.is_active() && (self.holder.holds(self.lease.epoch, now) || now < self.certain_until)
+        if !self.is_active() {
+            return false;
+        }
+        if self.group.leads {
+            self.begun == Some(self.lease.epoch) && self.holder.holds(self.lease.epoch, now)
+        } else {
+            now < self.certain_until
+        }
     }
 
     /// What the group does.

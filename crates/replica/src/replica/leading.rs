@@ -30,6 +30,9 @@ impl<M: StateMachine, W> Replica<M, W> {
         }
         self.ask_for_what_was_lost(outputs);
         self.reads.tick(self.raw.raft.election_timeout(), outputs);
+        if !self.serves_reads() {
+            self.reads.refuse_waiting(outputs);
+        }
         self.ask_for_reads(now);
         if !leads {
             self.behind_others = None;
