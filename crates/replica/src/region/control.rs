@@ -204,6 +204,9 @@ pub struct Region {
     begun: Option<Epoch>,
     waiting: Waiting,
     following: Following,
+    /// True if this leader's log had an end that was applied since the region became a standby. What was sequenced here
+    /// before may still be on its way through the log then, and nothing follows on that.
+    ends_settled: bool,
     mode: Mode,
     switching: Option<Switching>,
     promoting: bool,
@@ -239,6 +242,7 @@ impl Region {
             renew_at: now,
             begun: None,
             following: Following::default(),
+            ends_settled: false,
             mode: Mode::Unknown,
             switching: None,
             promoting: false,
@@ -257,6 +261,8 @@ impl Region {
             RegionInput::Tick => {}
             RegionInput::Group(place) => self.group_moved(now, place),
             RegionInput::Answer { id, done, view } => self.answered(now, id, done, view, outputs),
+            // What its log has that the present epoch has not says nothing of what it has of the present epoch.
+            RegionInput::Followed { place, .. } if self.is_past_a_fork(place) => {}
             RegionInput::Followed { epoch, place } => {
                 self.following.said(now, self.lease.epoch, epoch, place);
                 self.following.compare(now, self.group.applied.sequence);
@@ -280,6 +286,9 @@ impl Region {
         }
         self.ask(now, outputs);
         self.change_mode(now, outputs);
+        if self.mode == Mode::Standby && self.group.leads && self.group.settled {
+            self.ends_settled = true;
+        }
         self.begin_anew(outputs);
     }
 
@@ -315,7 +324,7 @@ impl Region {
     /// True if this node is to follow the active region on behalf of its group.
     pub fn follows(&self) -> bool {
         let begun = self.lease.began_after().is_some();
-        self.mode == Mode::Standby && self.group.leads && begun && !self.is_void() && !self.over
+        self.mode == Mode::Standby && self.group.leads && begun && self.ends_settled && !self.is_void() && !self.over
     }
 
     /// True if the region is active, as far as this node knows.
@@ -350,8 +359,11 @@ impl Region {
 
     /// True if the log here has something that the present epoch has not.
     pub fn is_void(&self) -> bool {
-        let applied = self.group.applied;
-        self.known && self.lease.kept(applied.epoch, applied.sequence) < applied.sequence
+        self.is_past_a_fork(self.group.applied)
+    }
+
+    fn is_past_a_fork(&self, place: LogPlace) -> bool {
+        self.known && self.lease.kept(place.epoch, place.sequence) < place.sequence
     }
 
     fn places(&self) -> Places {
@@ -365,6 +377,7 @@ impl Region {
         if place.leads != self.group.leads {
             // Whoever led before may have asked and answered otherwise.
             self.begun = None;
+            self.ends_settled = false;
             self.holder.lost();
             self.switching = None;
             self.waiting.begin(place.applied.sequence);
@@ -467,6 +480,7 @@ impl Region {
         let changes = state.epoch != known.epoch || !self.known;
         if changes {
             self.begun = None;
+            self.ends_settled = false;
             self.holder.lost();
             self.certain_until = Elapsed(0);
             self.waiting.begin(self.group.applied.sequence);

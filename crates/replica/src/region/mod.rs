@@ -26,6 +26,8 @@
 mod answers;
 mod control;
 mod standby;
+#[cfg(test)]
+mod tests;
 
 pub use answers::Answerable;
 pub use control::{GroupPlace, Mode, OnStandbyLoss, Region, RegionInput, RegionOutput, RegionSettings};
