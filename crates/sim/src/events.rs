@@ -154,53 +154,61 @@ pub(crate) enum Event {
     FaultOver(usize),
 }
 
-struct Scheduled {
+struct Scheduled<E> {
     at: Time,
     number: u64,
-    event: Event,
+    event: E,
 }
 
-impl Scheduled {
+impl<E> Scheduled<E> {
     fn key(&self) -> (Time, u64) {
         (self.at, self.number)
     }
 }
 
-impl PartialEq for Scheduled {
+impl<E> PartialEq for Scheduled<E> {
     fn eq(&self, other: &Self) -> bool {
         self.key() == other.key()
     }
 }
 
-impl Eq for Scheduled {}
+impl<E> Eq for Scheduled<E> {}
 
-impl PartialOrd for Scheduled {
+impl<E> PartialOrd for Scheduled<E> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Scheduled {
+impl<E> Ord for Scheduled<E> {
     fn cmp(&self, other: &Self) -> Ordering {
         self.key().cmp(&other.key())
     }
 }
 
 /// What is going to happen. Of two things at one time, the one that was said first comes first.
-#[derive(Default)]
-pub(crate) struct Queue {
-    heap: BinaryHeap<Reverse<Scheduled>>,
+pub(crate) struct Queue<E = Event> {
+    heap: BinaryHeap<Reverse<Scheduled<E>>>,
     count: u64,
 }
 
-impl Queue {
-    pub(crate) fn at(&mut self, at: Time, event: Event) {
+impl<E> Default for Queue<E> {
+    fn default() -> Self {
+        Self {
+            heap: BinaryHeap::new(),
+            count: 0,
+        }
+    }
+}
+
+impl<E> Queue<E> {
+    pub(crate) fn at(&mut self, at: Time, event: E) {
         self.count += 1;
         let number = self.count;
         self.heap.push(Reverse(Scheduled { at, number, event }));
     }
 
-    pub(crate) fn next(&mut self) -> Option<(Time, Event)> {
+    pub(crate) fn next(&mut self) -> Option<(Time, E)> {
         self.heap
             .pop()
             .map(|Reverse(scheduled)| (scheduled.at, scheduled.event))
