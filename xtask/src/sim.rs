@@ -14,17 +14,52 @@ const TARGET: &str = "target/mutations/target";
 /// In how many seeds a mutation must be noticed, unless another number is asked for.
 const SEEDS: &str = "3000";
 
-/// `sim [--seeds N] [--from SEED] | --seed SEED | --mutations [NAME...]`.
+/// What is simulated, and which file lists the faults that are put into the sources.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    OneGroup,
+    Regions,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::OneGroup, Self::Regions];
+
+    fn mutations(self) -> &'static str {
+        match self {
+            Self::OneGroup => "crates/sim/mutations.toml",
+            Self::Regions => "crates/sim/mutations-regions.toml",
+        }
+    }
+
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::OneGroup => &[],
+            Self::Regions => &["--regions"],
+        }
+    }
+}
+
+/// `sim [--regions] [--seeds N] [--from SEED] | --seed SEED | --mutations [NAME...]`. Without `--regions` mutations of both
+/// kinds are run.
 pub fn run(arguments: &[String]) -> Result<bool> {
     let mut arguments = arguments.to_vec();
-    if let Some(at) = arguments.iter().position(|argument| argument == "--mutations") {
-        arguments.remove(at);
+    if take_flag(&mut arguments, "--mutations") {
+        let kinds: &[Kind] = if take_flag(&mut arguments, "--regions") {
+            &[Kind::Regions]
+        } else {
+            &Kind::ALL
+        };
         let seeds = run::take_option(&mut arguments, "--seeds")?.unwrap_or_else(|| SEEDS.into());
-        return run_mutations(&seeds, &arguments);
+        return run_mutations(kinds, &seeds, &arguments);
     }
     let mut sim =
         Command::new(build(run::cargo().arg("build"), Path::new("."))?.context("the simulator does not build")?);
     run::succeeds(sim.args(&arguments))
+}
+
+fn take_flag(arguments: &mut Vec<String>, flag: &str) -> bool {
+    let at = arguments.iter().position(|argument| argument == flag);
+    at.map(|at| arguments.remove(at)).is_some()
 }
 
 /// Builds the simulator of the workspace in `folder`. Answers with the program; none if it doesn't build.
@@ -57,42 +92,57 @@ struct Mutation {
 }
 
 /// Those of the driver, then those of the sources.
-fn run_mutations(seeds: &str, names: &[String]) -> Result<bool> {
+fn run_mutations(kinds: &[Kind], seeds: &str, names: &[String]) -> Result<bool> {
     let mut fine = true;
     if names.is_empty() {
         let sim = build(run::cargo().arg("build"), Path::new("."))?.context("the simulator does not build")?;
-        fine = run::succeeds(Command::new(sim).args(["--mutations", "--seeds", seeds]))?;
+        for kind in kinds {
+            let mut all = Command::new(&sim);
+            all.args(kind.options()).args(["--mutations", "--seeds", seeds]);
+            fine &= run::succeeds(&mut all)?;
+        }
     }
-    let mutations = read_mutations()?;
+    let mut mutations = Vec::new();
+    for kind in kinds {
+        mutations.extend(read_mutations(*kind)?.into_iter().map(|mutation| (*kind, mutation)));
+    }
     if let Some(name) = names
         .iter()
-        .find(|name| mutations.iter().all(|mutation| mutation.name != **name))
+        .find(|name| mutations.iter().all(|(_, mutation)| mutation.name != **name))
     {
-        bail!("there is no mutation {name:?} in crates/sim/mutations.toml");
+        bail!("there is no mutation {name:?} in crates/sim/mutations*.toml");
     }
-    let asked = |mutation: &&Mutation| names.is_empty() || names.contains(&mutation.name);
-    for mutation in mutations.iter().filter(asked) {
-        copy_sources(mutation)?;
-        let target = run::root().canonicalize()?.join(TARGET);
-        let mut cargo = run::cargo();
-        cargo.args(["build", "--quiet"]).env("CARGO_TARGET_DIR", target);
-        let Some(sim) = build(&mut cargo, Path::new(COPY))? else {
-            bail!("the mutation {:?} does not build", mutation.name);
-        };
-        let output = Command::new(sim).args(["--until-caught", "--seeds", seeds]).output()?;
-        let caught = output.status.success();
-        let said = String::from_utf8_lossy(&output.stdout);
-        println!("{:<30} {}", mutation.name, said.trim());
-        if !caught {
-            println!("SURVIVED {}", mutation.what);
-        }
-        fine &= caught;
+    let asked = |(_, mutation): &&(Kind, Mutation)| names.is_empty() || names.contains(&mutation.name);
+    for (kind, mutation) in mutations.iter().filter(asked) {
+        fine &= is_caught(*kind, mutation, seeds)?;
     }
     Ok(fine)
 }
 
-fn read_mutations() -> Result<Vec<Mutation>> {
-    let path = "crates/sim/mutations.toml";
+fn is_caught(kind: Kind, mutation: &Mutation, seeds: &str) -> Result<bool> {
+    copy_sources(mutation)?;
+    let target = run::root().canonicalize()?.join(TARGET);
+    let mut cargo = run::cargo();
+    cargo.args(["build", "--quiet"]).env("CARGO_TARGET_DIR", target);
+    let Some(sim) = build(&mut cargo, Path::new(COPY))? else {
+        bail!("the mutation {:?} does not build", mutation.name);
+    };
+    let mut until_caught = Command::new(sim);
+    until_caught
+        .args(kind.options())
+        .args(["--until-caught", "--seeds", seeds]);
+    let output = until_caught.output()?;
+    let caught = output.status.success();
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{:<32} {}", mutation.name, said.trim());
+    if !caught {
+        println!("SURVIVED {}", mutation.what);
+    }
+    Ok(caught)
+}
+
+fn read_mutations(kind: Kind) -> Result<Vec<Mutation>> {
+    let path = kind.mutations();
     let text = fs::read_to_string(path).with_context(|| format!("failed to read {path}"))?;
     let table: toml::Table = toml::from_str(&text).with_context(|| format!("failed to read {path}"))?;
     let listed = table.get("mutation").and_then(toml::Value::as_array);
@@ -195,8 +245,9 @@ mod tests {
     #[test]
     fn each_mutation_finds_its_place() {
         std::env::set_current_dir(run::root()).unwrap();
-        let mutations = read_mutations().unwrap();
-        assert!(mutations.len() >= 8);
+        let read = |kind: Kind| read_mutations(kind).unwrap();
+        let mutations: Vec<Mutation> = Kind::ALL.into_iter().flat_map(read).collect();
+        assert!(mutations.len() >= 20);
         for mutation in mutations {
             for file in mutation.edits.iter().map(|edit| &edit.file) {
                 let mut text = fs::read_to_string(file).unwrap();
