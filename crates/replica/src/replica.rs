@@ -493,10 +493,9 @@ impl<M: StateMachine, W> Replica<M, W> {
     }
 
     fn ask_for_reads(&mut self, now: Now) {
-        if !self.serves_reads() {
-            return;
-        }
-        if let Some(context) = self.reads.ask(self.raw.raft.id, now.utc) {
+        if self.serves_reads()
+            && let Some(context) = self.reads.ask(self.raw.raft.id, now.utc)
+        {
             self.raw.read_index(context);
         }
     }
