@@ -226,7 +226,12 @@ fn begin(
     let made = start_of::<Exchange>(&own_or(&own, &former), Sequence(life.kept))?;
     let (machine, applied, membership) = made;
     let mut applier = Applier::new(&former.identity, machine, applied, membership, quarantine.0);
-    if let Err(error) = replay_through(&mut applier, &void.join("journal"), former.identity, Sequence(life.kept)) {
+    if let Err(error) = replay_through(
+        &mut applier,
+        &void.join("journal"),
+        former.identity,
+        Sequence(life.kept),
+    ) {
         // What was applied holds all the same; the rest comes from the active region, if that still has it.
         tracing::warn!(%error, sequence = applier.applied().sequence.0, "the journal of the life that ended was not read further");
     }
@@ -312,7 +317,8 @@ fn replay_through(
     identity: Identity,
     kept: Sequence,
 ) -> Result<(), String> {
-    let mut reader = JournalReader::new(journal, identity, applier.applied().index).map_err(|error| error.to_string())?;
+    let mut reader =
+        JournalReader::new(journal, identity, applier.applied().index).map_err(|error| error.to_string())?;
     while let Some(read) = reader.next_to_end(kept).map_err(|error| error.to_string())? {
         if read.header.is_some_and(|header| header.last_sequence() > kept) || applier.applied().sequence >= kept {
             break;

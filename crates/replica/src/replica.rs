@@ -468,12 +468,6 @@ impl<M: StateMachine, W> Replica<M, W> {
         }
     }
 
-    /// False of a leader that sequences nothing because another region may be active: what it has may not be the newest. Its
-    /// own reads and those of its peers fail.
-    pub(super) fn serves_reads(&self) -> bool {
-        self.epoch.is_some() || self.raw.raft.state != StateRole::Leader
-    }
-
     /// A peer's message, unless it is one that must not be heard.
     fn receive(&mut self, message: PeerMessage, outputs: &mut Outputs<M, W>) -> Result<(), StopReason> {
         self.heard.insert(message.from().0, self.ticks);

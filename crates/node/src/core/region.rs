@@ -76,8 +76,8 @@ pub enum SiteEvent {
         stream: u64,
         /// What the active region has committed, and
         committed: Sequence,
-        /// when that was stamped.
-        committed_at: Timestamp,
+        /// the last sequence before the first of these batches.
+        after: Sequence,
         /// The batches; none: it lives.
         batches: Vec<Bytes>,
     },
@@ -332,6 +332,8 @@ where
         let applied_at = self.shared.clock.now();
         let leads = self.replica.leads();
         let Some(part) = self.region.as_mut().filter(|part| leads && part.region.is_active()) else {
+            // Whoever waits where the region is active no longer learns that it is not known what becomes of it.
+            let waiters = if leads { Vec::new() } else { waiters };
             return self.answer(&batch, waiters, applied_at);
         };
         part.held_commands += waiters.len();
@@ -391,9 +393,9 @@ where
                 from,
                 stream,
                 committed,
-                committed_at: _,
+                after,
                 batches,
-            } => part.take_batches(from, stream, committed, batches),
+            } => part.take_batches(from, stream, committed, after, batches),
             SiteEvent::Operate(operation, waits) => part.operate(operation, waits),
         }
     }
@@ -503,6 +505,8 @@ where
         let now = part.sites.now();
         let Some(answerable) = part.region.answerable(now) else {
             if !self.replica.leads() {
+                // Whoever leads now streams to the standby.
+                part.sites.committed(None, Sequence(0), Timestamp(0));
                 self.release_as_follower(now);
             }
             return;

@@ -289,7 +289,7 @@ impl SiteInbox for RegionShared {
             SiteMessage::Batches {
                 stream,
                 committed,
-                committed_at,
+                after,
                 batches,
                 ..
             } => match batches_of(&batches) {
@@ -297,7 +297,7 @@ impl SiteInbox for RegionShared {
                     from,
                     stream,
                     committed,
-                    committed_at,
+                    after,
                     batches,
                 }),
                 None => tracing::warn!(node = from.0, "what the active region sent can't be taken apart"),

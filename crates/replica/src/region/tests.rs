@@ -27,7 +27,7 @@ fn settings(region: RegionId, sync: bool) -> RegionSettings {
         drift_ppm: 1_000,
         lag_max: Some(100),
         on_standby_loss: OnStandbyLoss::Degrade,
-        degrade_after_ns: 300 * MS,
+        degrade_after_ns: 2_000 * MS,
     }
 }
 
@@ -233,12 +233,12 @@ fn what_does_not_wait_for_the_standby_is_on_record_first() {
     );
     bench.step(group(true, 1, 20));
     assert_eq!(bench.answerable(), Some((10, 10)), "the standby has ten");
-    bench.pass(250);
+    bench.pass(700);
     assert_eq!(
         (bench.durability(), bench.answerable()),
         (Durability::Both, Some((10, 10)))
     );
-    bench.pass(400);
+    bench.pass(2_000);
     assert_eq!(
         (bench.durability(), bench.answerable()),
         (Durability::Degraded, Some((20, 10)))
@@ -349,8 +349,13 @@ fn only_a_leader_that_holds_the_lease_reads_and_others_while_it_is_certain() {
         ("another node", false, LEASE_NS, 0, true),
         ("another node, whose certainty has passed", false, 200 * MS, 300, false),
     ] {
-        let mut bench = Bench::active(false, 3);
+        let mut bench = Bench::new(settings(FIRST, false));
         bench.remaining_ns = remaining_ns;
+        let found = LeaseCommand::Found {
+            region: FIRST,
+            lease_ns: LEASE_NS,
+        };
+        assert_eq!(bench.execute(&found), Ok(()));
         bench.step(group(leads, 1, 3));
         bench.pass(50);
         let now = bench.now.plus_ns(after_ms * MS);

@@ -46,6 +46,12 @@ impl<M: StateMachine, W> Replica<M, W> {
         self.unpin();
     }
 
+    /// False of a leader that sequences nothing because another region may be active: what it has may not be the newest. Its
+    /// own reads and those of its peers fail.
+    pub(super) fn serves_reads(&self) -> bool {
+        self.epoch.is_some() || self.raw.raft.state != StateRole::Leader
+    }
+
     /// Makes a learner that has caught up a voter.
     pub(super) fn promote(&mut self) {
         if !self.leads() || self.draining {

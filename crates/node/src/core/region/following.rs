@@ -27,6 +27,8 @@ pub(super) struct Follow {
     pub(super) incoming: VecDeque<Bytes>,
     pub(super) incoming_bytes: usize,
     pub(super) committed: Sequence,
+    /// The last sequence of what came.
+    pub(super) received_through: Sequence,
     /// What it said last that it has.
     pub(super) said: Option<LogPlace>,
     pub(super) said_at: Elapsed,
@@ -127,6 +129,7 @@ impl InRegion {
         self.follow.heard_at = now;
         self.follow.said_at = now;
         self.follow.said = None;
+        self.follow.received_through = place.applied.sequence;
         self.follow.incoming.clear();
         self.follow.incoming_bytes = 0;
         let message = SiteMessage::FollowFrom {
@@ -138,13 +141,34 @@ impl InRegion {
         let _ = self.sites.send(source, &message);
     }
 
-    pub(super) fn take_batches(&mut self, from: NodeId, stream: u64, committed: Sequence, batches: Vec<Bytes>) {
+    pub(super) fn take_batches(
+        &mut self,
+        from: NodeId,
+        stream: u64,
+        committed: Sequence,
+        after: Sequence,
+        batches: Vec<Bytes>,
+    ) {
         let follow = &mut self.follow;
         if stream != follow.stream || follow.source != Some(from) {
             return;
         }
         let now = self.sites.now();
         follow.heard_at = now;
+        if after != follow.received_through {
+            tracing::warn!(
+                received = follow.received_through.0,
+                after = after.0,
+                "something of the active region's was lost on the way; it is asked for again"
+            );
+            follow.stream = 0;
+            follow.incoming.clear();
+            follow.incoming_bytes = 0;
+            return;
+        }
+        if let Some(Ok(last)) = batches.last().map(|payload| batch::decode_header(payload)) {
+            follow.received_through = last.last_sequence();
+        }
         follow.committed = follow.committed.max(committed);
         // Says at least that it lives.
         if now.since(follow.said_at) >= SILENCE_NS / 3 {

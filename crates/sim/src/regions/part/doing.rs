@@ -3,7 +3,7 @@
 use super::*;
 
 impl Part {
-    pub(super) fn look_at_group(&mut self, turn: &mut Turn<'_>) {
+    pub(in crate::regions) fn look_at_group(&mut self, turn: &mut Turn<'_>) {
         let applied = self.replica.applier().applied();
         let place = GroupPlace {
             leads: self.replica.leads(),
@@ -30,7 +30,7 @@ impl Part {
         self.tell_followed(turn);
     }
 
-    pub(super) fn do_as_the_region_says(&mut self, turn: &mut Turn<'_>) {
+    pub(in crate::regions) fn do_as_the_region_says(&mut self, turn: &mut Turn<'_>) {
         while !self.outputs.is_empty() && self.end.is_none() {
             for output in std::mem::take(&mut self.outputs) {
                 self.do_one(output, turn);
@@ -39,7 +39,7 @@ impl Part {
         }
     }
 
-    pub(super) fn do_one(&mut self, output: RegionOutput, turn: &mut Turn<'_>) {
+    pub(in crate::regions) fn do_one(&mut self, output: RegionOutput, turn: &mut Turn<'_>) {
         let node = self.node;
         turn.shared.hit(output_point(&output));
         match output {
@@ -75,7 +75,7 @@ impl Part {
     }
 
     /// What `meridian reconcile` would list: of each batch of this life's journal, whether it holds by the lease's history.
-    pub(super) fn list_void(&mut self, turn: &mut Turn<'_>) {
+    pub(in crate::regions) fn list_void(&mut self, turn: &mut Turn<'_>) {
         let Some(lease) = self.region.lease() else { return };
         let mut is_any = false;
         for batch in turn.disk.store.all_batches() {
@@ -93,7 +93,7 @@ impl Part {
         }
     }
 
-    pub(super) fn mode_changed(&mut self, mode: Mode, turn: &mut Turn<'_>) {
+    pub(in crate::regions) fn mode_changed(&mut self, mode: Mode, turn: &mut Turn<'_>) {
         let (node, leads) = (self.node, self.replica.leads());
         let epoch = self.region.lease().map(|lease| lease.epoch);
         turn.shared
