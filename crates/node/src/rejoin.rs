@@ -4,7 +4,7 @@
 //! ```text
 //!  void-1/  <── journal/                        the whole journal of the life that ended
 //!           <── each part made from it: what lies behind the last sequence that holds
-//!  data     ──> the founder: its newest snapshot at or before that sequence, as its group's only member
+//!  data     ──> the founder: the state at that sequence, as its group's only member
 //!               the others:  nothing; the founder takes them in again, and sends them a snapshot
 //! ```
 //!
@@ -148,7 +148,8 @@ pub fn go_on(folder: &DataFolder, identity: Identity, config: &Config) -> Result
     };
     // As long as the folder belongs to the life that ended, its journal is that one's.
     if folder.read_identity()?.incarnation != next.incarnation {
-        std::fs::write(void.join(VOID_FILE), json_of(&life, &void)?).map_err(io(&void))?;
+        let what = json_of(&life, &void)?;
+        folder.write(&format!("{VOID}{}/{VOID_FILE}", life.ended), what.as_bytes(), 0o600)?;
         if folder.journal().exists() && !void.join("journal").exists() {
             std::fs::rename(folder.journal(), void.join("journal")).map_err(io(&void))?;
         }
@@ -338,7 +339,7 @@ fn own_or(own: &SnapshotFolder, former: &SnapshotFolder) -> SnapshotFolder {
 /// Takes away the snapshots of the life that ended.
 fn remove_others(own: &SnapshotFolder, kept: Sequence) -> Result<(), StartError> {
     for path in own.list()? {
-        if path != own.path_of(kept) || own.header(&path).map(|info| applied_of(&info)).is_err() {
+        if path != own.path_of(kept) || own.header(&path).is_err() {
             std::fs::remove_file(&path).map_err(|error| DataFolderError::Io { path, error })?;
         }
     }

@@ -395,8 +395,6 @@ pub enum SiteMessage {
         epoch: Epoch,
         /// The last batch of its log that its majority has.
         place: LogPlace,
-        /// True while it asks nothing further of this stream: it begins another one.
-        ended: bool,
     },
     /// Whoever was asked does not serve this stream.
     NotServed {

@@ -364,7 +364,7 @@ where
     /// Whether commands are taken: as long as there is somebody to sequence them, or there was a moment ago.
     pub(super) fn follow_group(&mut self) {
         let is_member = self.replica.applier().membership().get(self.member.node).is_some();
-        let by_region = self.region.as_ref().map_or(Ok(false), InRegion::accepting);
+        let by_region = self.region.as_ref().map_or(Ok(()), InRegion::accepting);
         match self.member.leaderless_since {
             _ if let Err(why) = by_region => self.set_accepting(Err(why)),
             // Nobody hears one that is not, or not any more, among the members.

@@ -188,15 +188,14 @@ impl InRegion {
         }
     }
 
-    /// Whether commands are taken here, as far as regions go; true while they had better wait for a moment.
-    pub(super) fn accepting(&self) -> Result<bool, NotAccepting> {
+    /// Whether commands are taken here, as far as regions go. Where it is about to go on they are, and wait.
+    pub(super) fn accepting(&self) -> Result<(), NotAccepting> {
         if self.lag_refuse_from > 0 && self.standby_lag() >= self.lag_refuse_from {
             return Err(NotAccepting::StandbyLags);
         }
         match self.region.mode() {
             Mode::Unknown | Mode::Standby | Mode::Draining(_) => Err(NotAccepting::NotActive),
-            Mode::Beginning | Mode::Fenced(_) => Ok(true),
-            Mode::Active(_) => Ok(self.has_too_much()),
+            Mode::Beginning | Mode::Fenced(_) | Mode::Active(_) => Ok(()),
         }
     }
 
@@ -595,7 +594,6 @@ where
             stream: follow.stream,
             epoch: lease.epoch,
             place: place.applied,
-            ended: false,
         };
         if let Some(source) = follow.source {
             let _ = part.sites.send(source, &message);

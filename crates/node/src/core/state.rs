@@ -168,10 +168,10 @@ where
             return self.follow_group();
         }
         let refusal = self.replica.accepting().err().map(submit_error);
-        let by_region = self.region.as_ref().map_or(Ok(false), InRegion::accepting);
+        let by_region = self.region.as_ref().map_or(Ok(()), InRegion::accepting);
         self.set_accepting(match (by_region, refusal) {
-            (Err(why), _) | (Ok(_), Some(SubmitError::NotAccepting(why))) => Err(why),
-            (Ok(_), None | Some(SubmitError::Busy { .. } | SubmitError::TooLarge)) => Ok(()),
+            (Err(why), _) | (Ok(()), Some(SubmitError::NotAccepting(why))) => Err(why),
+            (Ok(()), None | Some(SubmitError::Busy { .. } | SubmitError::TooLarge)) => Ok(()),
         });
     }
 

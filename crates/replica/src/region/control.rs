@@ -16,7 +16,7 @@ const LOOK_EVERY_NS: u64 = 500_000_000;
 const LOOK_SOON_NS: u64 = 50_000_000;
 /// For how long an answer is waited for before another voter is asked, in nanoseconds, at most.
 const ANSWER_WITHIN_NS_MAX: u64 = 1_000_000_000;
-/// Asks of another voter at once that may follow on each other before a tick is waited for.
+/// Asks of another voter at once that may follow on each other before a pause.
 const REDIRECTS_MAX: u32 = 3;
 /// For how long a switch-over may take before the region goes on as it was, in nanoseconds.
 const SWITCH_WITHIN_NS: u64 = 10_000_000_000;
@@ -180,7 +180,6 @@ struct Asked {
     id: u64,
     purpose: Purpose,
     sent_at: Elapsed,
-    redirects: u32,
 }
 
 /// A region's part in who is active. See the module's picture.
@@ -197,6 +196,8 @@ pub struct Region {
     /// The voter to ask.
     voter: NodeId,
     asked: Option<Asked>,
+    /// How often in a row another voter was asked at once.
+    redirects: u32,
     last_id: u64,
     next_at: Elapsed,
     renew_at: Elapsed,
@@ -237,6 +238,7 @@ impl Region {
             certain_until: Elapsed(0),
             voter,
             asked: None,
+            redirects: 0,
             last_id: ids_from,
             next_at: now,
             renew_at: now,
@@ -408,8 +410,9 @@ impl Region {
         self.asked = None;
         self.next_at = now.plus_ns(LOOK_EVERY_NS);
         if let Err(LeaseRefusal::NotLeader { leader }) = done {
-            return self.ask_another(now, asked, leader);
+            return self.ask_another(now, leader);
         }
+        self.redirects = 0;
         if let Some(leader) = view.leader {
             self.voter = leader;
         }
@@ -456,7 +459,7 @@ impl Region {
         }
     }
 
-    fn ask_another(&mut self, now: Elapsed, asked: Asked, leader: Option<NodeId>) {
+    fn ask_another(&mut self, now: Elapsed, leader: Option<NodeId>) {
         let voters = &self.settings.voters;
         let at = voters.iter().position(|voter| *voter == self.voter).unwrap_or(0);
         let next = voters.get((at + 1) % voters.len().max(1)).copied();
@@ -464,13 +467,16 @@ impl Region {
             .filter(|leader| voters.contains(leader))
             .or(next)
             .unwrap_or(self.voter);
-        if asked.redirects < REDIRECTS_MAX {
-            self.next_at = now;
-            self.renew_at = now;
+        self.redirects += 1;
+        let at = if self.redirects <= REDIRECTS_MAX {
+            now
         } else {
-            self.next_at = now.plus_ns(LOOK_SOON_NS);
-            self.renew_at = now.plus_ns(LOOK_SOON_NS);
-        }
+            // All of them were asked: nobody leads them for now.
+            self.redirects = 0;
+            now.plus_ns(LOOK_SOON_NS)
+        };
+        self.next_at = at;
+        self.renew_at = at;
     }
 
     /// Takes over how the lease is, unless something newer is known.
@@ -545,7 +551,7 @@ impl Region {
                 return;
             }
             self.asked = None;
-            self.ask_another(now, asked, None);
+            self.ask_another(now, None);
         }
         if self
             .switching
@@ -575,7 +581,6 @@ impl Region {
             id: self.last_id,
             purpose,
             sent_at: now,
-            redirects: 0,
         });
         outputs.push(RegionOutput::Ask {
             to: self.voter,

@@ -356,7 +356,6 @@ impl Part {
             stream: follow.stream,
             epoch: lease.epoch,
             place: said,
-            ended: false,
         };
         if let Some(source) = follow.source {
             turn.shared.send(self.node, source, Packet::Site(message));
